@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: HTTP and websocket edges that decide nothing."""

@@ -1,0 +1,1 @@
+"""Remembers, and decides nothing: records in MongoDB, bytes in files."""

@@ -2,3 +2,5 @@
 
 Standard library and message types only; no I/O, no clock of its own; only the runner awaits.
 """
+
+VERSION = "0.1.0"

@@ -7,6 +7,7 @@
     ├── NotFound        absent, or somebody else's (the two look the same)
     ├── Conflict        the world has moved on: taken, lease_lost, not_ended ...
     ├── TooLarge        over a limit or a quota
+    ├── DiskFull        no room for these bytes; what is there already goes on
     ├── Unsupported     a content type that is not taken here
     ├── RateLimited     come back later
     ├── MediaRefused    the file is not what it should be
@@ -74,6 +75,11 @@ class Conflict(HubError):
 
 class TooLarge(HubError):
     code = "too_large"
+
+
+class DiskFull(HubError):
+    code = "disk_full"
+    retry_after = 60.0
 
 
 class Unsupported(HubError):

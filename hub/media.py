@@ -6,6 +6,7 @@ Never opens a file: the facts come from the probe.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
@@ -60,7 +61,8 @@ class Facts:
 class Media:
     """One user's named file: the record, apart from the bytes it points at (by `sha256`).
 
-    `size` is bytes, times are seconds since the epoch, `task_id` is set on what a worker sent for a task.
+    `size` is bytes, times are seconds since the epoch, `task_id` is set on what a worker sent for a task, `facts`
+    is None as long as the probe has not looked.
     """
 
     id: str
@@ -71,7 +73,7 @@ class Media:
     size: int
     sha256: str
     md5: str
-    facts: Facts
+    facts: Facts | None
     created_at: float
     task_id: str | None = None
     version: int = 1
@@ -126,3 +128,16 @@ def shown(facts: Facts) -> float:
 def renamed(media: Media, name: str) -> Media:
     """The same file under another name."""
     return replace(media, name=name, version=media.version + 1)
+
+
+def clean_name(name: str, purpose: Purpose) -> str:
+    """A user's file name as a label: no folders, no control or direction characters, at most 200 characters."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(c for c in last if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")).strip()
+    return kept[:200] if kept.strip(". ") else purpose.value
+
+
+def result_name(source: str, purpose: Purpose, container: str) -> str:
+    """What a result is called when it is saved: after its source."""
+    stem = source.rsplit(".", 1)[0] or source
+    return f"{stem[:150]}-{purpose.value}.{container}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from .account import User
 from .effects import Delete, Outcome, Save
 from .media import Facts, Purpose
 
@@ -55,3 +56,83 @@ class Probe(Protocol):
         Raises:
             MediaRefused: the file is not what `purpose` asks for, with the reason as its code.
         """
+
+
+class Incoming(Protocol):
+    """A file on its way in: hashed while it is written, and gone unless it is sealed."""
+
+    @property
+    def path(self) -> Path: ...
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Raises DiskFull where there is no room; nothing is left behind then."""
+
+    async def finish(self) -> Digest:
+        """All bytes are there and durable: their hashes and number."""
+
+    async def seal(self, purpose: Purpose) -> Path:
+        """Keep the finished file under its hash."""
+
+    async def discard(self) -> None:
+        """Forget it; harmless after `seal`."""
+
+
+class Digest(Protocol):
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def md5(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+class Files(Protocol):
+    """Keeps bytes: sealed content under its hash, apart from anybody's record of it."""
+
+    def receive(self, upload_id: str) -> Incoming: ...
+
+    def path(self, purpose: Purpose, sha256: str) -> Path: ...
+
+    async def delete(self, purpose: Purpose, sha256: str) -> None: ...
+
+    async def save_poster(self, media_id: str, jpeg: bytes) -> None: ...
+
+    def poster_path(self, media_id: str) -> Path: ...
+
+    async def delete_poster(self, media_id: str) -> None: ...
+
+
+class Claims(Protocol):
+    """What a user's token says."""
+
+    @property
+    def sub(self) -> str: ...
+
+    @property
+    def jti(self) -> str: ...
+
+    @property
+    def exp(self) -> int: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+
+class Tokens(Protocol):
+    """Issues and reads users' tokens; the wall clock is given."""
+
+    def issue(self, user: User, now_wall: float) -> tuple[str, str, int]: ...
+
+    def read(self, token: str, now_wall: float) -> Claims:
+        """Raises Unauthorized for everything that is not a living token of this hub."""
+
+
+class Passwords(Protocol):
+    """Hashes and compares passwords away from the event loop."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """False for an unknown user too, after the same time."""

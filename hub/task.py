@@ -139,7 +139,8 @@ class Task:
     """One user's order: this video, that background, this model.
 
     Times are seconds since the epoch, `progress` 0..100, `attempt` counts assignments from 1, `version` grows by
-    one with every change, `not_before` is when a released task may be offered again.
+    one with every change, `not_before` is when a released task may be offered again. `request_key` and
+    `request_hash` are the Idempotency-Key that created it and the hash of that request's body.
     """
 
     id: str
@@ -164,6 +165,8 @@ class Task:
     started_at: float | None = None
     ended_at: float | None = None
     updated_at: float = 0.0
+    request_key: str | None = None
+    request_hash: str | None = None
     version: int = 1
 
 

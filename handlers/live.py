@@ -1,0 +1,182 @@
+"""The live websocket for browsers: sign in, subscribe, and see what happens while it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from hub import messages
+from hub.account import User
+from hub.errors import HubError, Invalid, NotFound, Unauthorized
+from hub.messages import Auth, BadMessage, Ping, Reply, Subscribe, Subscribed, Unsubscribe
+from hub.task import Task
+from hub.topics import Subscriber, Topic
+
+from .base import Rooms, check_host, check_id, may_call
+
+log = structlog.get_logger(__name__)
+
+AUTH_S = 10.0  # seconds in which a socket must say who it is
+SNAPSHOT = 50  # tasks in a snapshot of "tasks"
+SUBSCRIPTIONS = 200
+CLOSE_UNAUTHORIZED, CLOSE_BAD_MESSAGE, CLOSE_SLOW = 4401, 1008, 4500
+
+
+class Viewer:
+    """One browser's connection: what it may see and what waits to be sent to it."""
+
+    def __init__(self, rooms: Rooms, socket: LiveSocket) -> None:
+        self.rooms = rooms
+        self.socket = socket
+        self.user: User | None = None
+        self.subscriber = Subscriber(self.wake)
+        self.awake = asyncio.Event()
+
+    def wake(self) -> None:
+        self.awake.set()
+
+    async def send_forever(self) -> None:
+        """Write what is delivered, no faster than the browser reads."""
+        try:
+            while True:
+                await self.awake.wait()
+                self.awake.clear()
+                for frame in self.subscriber.take():
+                    await self.socket.write_message(frame.data.decode())
+                if self.subscriber.lagged:
+                    self.socket.close(CLOSE_SLOW, "too slow, come back")
+                    return
+        except (WebSocketClosedError, StreamClosedError):
+            return
+
+    async def handle(self, raw: str | bytes) -> None:
+        """Answer one message with exactly one reply."""
+        message = messages.decode(messages.from_browser, raw)
+        try:
+            reply = await self.reply(message)
+        except HubError as error:
+            reply = messages.Refused(id=message.id, code=error.code, detail=error.detail)
+        await self.socket.write_message(messages.encode(reply).decode())
+        if self.user is None:
+            self.socket.close(CLOSE_UNAUTHORIZED, "sign in first")
+
+    async def reply(self, message: messages.FromBrowser) -> Reply:
+        if isinstance(message, Auth):
+            self.user = await self.rooms.identities.user(message.token)
+            return messages.Authed(id=message.id, user=self.user.id)
+        if self.user is None:
+            raise Unauthorized("sign in first")
+        match message:
+            case Subscribe():
+                return await self.subscribe(message, self.user)
+            case Unsubscribe():
+                self.subscriber.unsubscribe(message.topic)
+                return messages.Unsubscribed(id=message.id, topic=message.topic)
+            case Ping():
+                return messages.Pong(id=message.id)
+
+    async def subscribe(self, message: Subscribe, user: User) -> Subscribed:
+        """Join a topic: with what was missed where that can be told whole, else with a snapshot.
+
+        Raises:
+            NotFound: no such topic, or somebody else's task.
+            Invalid: too many subscriptions.
+        """
+        if len(self.subscriber.topics) >= SUBSCRIPTIONS and message.topic not in self.subscriber.topics:
+            raise Invalid(f"at most {SUBSCRIPTIONS} subscriptions a connection")
+        topic, snapshot = await self.topic(message.topic, user)
+        # From here to the subscription nothing awaits, so no event falls between the two.
+        missed = topic.since(message.after) if message.after else None
+        if missed is None:
+            snapshot = snapshot()
+        self.subscriber.subscribe(topic)
+        return Subscribed(
+            id=message.id, topic=message.topic, epoch=topic.epoch, offset=topic.offset,
+            recovered=missed is not None, snapshot=None if missed is not None else snapshot,
+            events=[frame.event for frame in missed or ()],
+        )
+
+    async def topic(self, name: str, user: User) -> tuple[Topic, Any]:
+        """The topic of that name and a function that makes its snapshot at once."""
+        runner = self.rooms.runner
+        if name == "tasks":
+            topic = runner.topics.get("tasks", user.id)
+            found = await self.recent(user)
+            return topic, lambda: self.overlay(found, user)
+        kind, _, id = name.partition(":")
+        task = await self.rooms.store.get(Task, check_id(id)) if kind == "task" else None
+        if task is None or task.owner != user.id:
+            raise NotFound("there is no such topic")
+        return runner.topic(id), lambda: runner.view(task)
+
+    async def recent(self, user: User) -> list[Task]:
+        """The user's newest tasks, none of which the hub knows to be further on than this."""
+        found = await self.rooms.store.page(Task, SNAPSHOT, owner=user.id)
+        while stale := [t for t in found if not t.state.ended and t.id not in self.rooms.runner.released]:
+            again = {t.id: await self.rooms.store.get(Task, t.id) for t in stale}
+            found = [current for t in found if (current := again.get(t.id, t)) is not None]
+            if all(t in found for t in stale):
+                break
+        return found
+
+    def overlay(self, found: list[Task], user: User) -> dict[str, Any]:
+        """The snapshot of "tasks", with open tasks as they are this very moment, and new ones that just came."""
+        runner = self.rooms.runner
+        known = {task.id: task for task in found}
+        newest = max(known, default="")
+        known |= {t.id: t for t in runner.released.values() if t.owner == user.id and t.id > newest}
+        return {"items": [runner.view(known[id]) for id in sorted(known, reverse=True)]}
+
+
+class LiveSocket(WebSocketHandler):
+    """GET /api/live. Thin: everything is in `Viewer`."""
+
+    viewer: Viewer
+
+    def initialize(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+
+    def prepare(self) -> None:
+        try:
+            check_host(self.request.host, self.rooms.settings)
+        except HubError:
+            self.set_status(421)
+            self.finish()
+
+    def check_origin(self, origin: str) -> bool:
+        return may_call(origin, self.request.host, self.rooms.settings)
+
+    def open(self, *_: str, **__: str) -> None:
+        self.set_nodelay(True)
+        self.viewer = Viewer(self.rooms, self)
+        self.rooms.runner.viewers.add(self)
+        self.rooms.runner.own(self.viewer.send_forever())
+        asyncio.get_running_loop().call_later(AUTH_S, self.check_signed_in)
+
+    def check_signed_in(self) -> None:
+        if self.viewer.user is None:
+            self.close(CLOSE_UNAUTHORIZED, "sign in first")
+
+    async def on_message(self, message: str | bytes) -> None:
+        try:
+            await self.viewer.handle(message)
+        except BadMessage as error:
+            self.close(CLOSE_BAD_MESSAGE, str(error)[:100].encode("ascii", "replace").decode())
+        except WebSocketClosedError:
+            return
+
+    def on_close(self) -> None:
+        self.rooms.runner.viewers.discard(self)
+        self.viewer.subscriber.close()
+        self.viewer.subscriber.lagged = True
+        self.viewer.wake()
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        log.error("live_failed", exc_info=(typ, value, tb))
+
+
+ROUTES = [(r"/api/live", LiveSocket)]

@@ -1,0 +1,327 @@
+"""The command line and the composition root: the only module that sees every room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+from tornado.netutil import bind_sockets
+
+from handlers.app import make_app, make_server
+from handlers.base import Rooms
+from handlers.identity import Identities
+from store import environment, system
+from store.embedded import Embedded, EmbeddedError, attached
+from store.files import Files
+from store.mongo import MongoStore, connect
+from store.passwords import Passwords
+from store.probe import Probe
+from store.tokens import Tokens
+from worker.local import LocalWorker
+
+from . import logs, messages
+from .account import Role, SignInLimiter, User, check_new_password, new_user
+from .clock import SystemClock
+from .core import Core, Link, Rules
+from .effects import Outcome, Save
+from .errors import HubError
+from .ids import new_id
+from .interface import Interface, new_token, register
+from .links import Links
+from .media import Purpose
+from .ports import Store
+from .runner import Runner
+from .settings import BadSettings, Settings
+from .task import Source, Task
+from .topics import Topics
+from .verify import Verifier
+from .views import Views
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKLOG = 4096  # a whole audience may come back at once after a restart
+LOCAL_WORKER = "local"
+FIRST_ADMIN = "admin@hub.local"
+log = structlog.get_logger(__name__)
+
+
+class Hub:
+    """A running hub: everything made, wired and started in order, and stopped in the reverse order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.port = settings.port
+        self.parts = AsyncExitStack()
+        self.rooms: Rooms
+        self.runner: Runner
+
+    @property
+    def url(self) -> str:
+        """Where this process can be reached from this machine."""
+        host = "127.0.0.1" if self.settings.bind in ("0.0.0.0", "::") else self.settings.bind
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def start(self) -> None:
+        """Come up; after this the port answers.
+
+        Raises:
+            EmbeddedError: the database cannot run here.
+        """
+        settings = self.settings
+        clock = SystemClock()
+        store = await self.parts.enter_async_context(opened_store(settings, supervise=True))
+        secret = settings.jwt_secret.encode()
+        links = Links(secret, "")
+        files = make_files(settings)
+        self.parts.callback(files.close)
+        await files.clear_incoming()
+        probe = Probe()
+        self.parts.push_async_callback(probe.stop)
+        await probe.start()
+        views = Views(links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path)
+        core = Core(make_rules(settings), new_id, lambda task, lease: link(links, settings, task, lease))
+        self.runner = Runner(
+            core, store, clock, views, Topics(secrets.token_hex(4)), Verifier(store, files, probe),
+        )
+        await self.runner.start()
+        self.parts.push_async_callback(self.runner.stop)
+        tokens, passwords = Tokens(secret, settings.jwt_expires_in), Passwords()
+        self.parts.callback(passwords.close)
+        self.rooms = Rooms(
+            settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
+            Identities(store, tokens, clock),
+        )
+        self.listen()
+        log.info("hub_started", url=self.url)
+
+    def listen(self) -> None:
+        """Open the port."""
+        server = make_server(make_app(self.rooms, ROOT / "static"))
+        sockets = bind_sockets(self.settings.port, self.settings.bind, backlog=BACKLOG)
+        self.port = sockets[0].getsockname()[1]
+        server.add_sockets(sockets)
+
+        async def close() -> None:
+            server.stop()
+            self.runner.close_sockets()
+            try:
+                await asyncio.wait_for(server.close_all_connections(), 3)
+            except TimeoutError:
+                log.info("connections_left_open")
+
+        self.parts.push_async_callback(close)
+
+    async def stop(self) -> None:
+        """Go down in order; stopping twice is harmless."""
+        await self.parts.aclose()
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings, supervise: bool = False) -> AsyncIterator[MongoStore]:
+    """The configured database, or the embedded one: kept running when `supervise`, else shared for an errand."""
+    async with AsyncExitStack() as stack:
+        uri = settings.mongodb
+        if uri is None and supervise:
+            embedded = Embedded(settings.data_dir)
+            await embedded.start()
+            stack.push_async_callback(embedded.stop)
+            uri = embedded.uri
+        elif uri is None:
+            uri = await stack.enter_async_context(attached(settings.data_dir))
+        client = connect(uri)
+        stack.callback(client.close)
+        store = MongoStore(client, settings.db_name, new_id())
+        if supervise and settings.mongodb is not None:
+            advice = system.outdated(await store.server_version())
+            if advice:
+                log.warning("outdated_mongod", advice=advice)
+        await store.prepare()
+        yield store
+
+
+def make_files(settings: Settings) -> Files:
+    """Where bytes live; what is coming in lies beside the videos, so that sealing is a rename."""
+    output = settings.output_dir
+    return Files(
+        {
+            Purpose.VIDEO: settings.upload_videos_dir, Purpose.BACKGROUND: settings.upload_backgrounds_dir,
+            Purpose.RESULT: output / "results", Purpose.MASK: output / "masks",
+            Purpose.FOREGROUND: output / "foregrounds",
+        },
+        settings.upload_videos_dir / ".incoming",
+        settings.data_dir / "posters",
+    )
+
+
+def make_rules(settings: Settings) -> Rules:
+    """The machine's intervals, from the settings."""
+    return Rules(
+        lease_s=settings.lease_seconds, renew_s=settings.lease_seconds / 4, heartbeat_s=settings.heartbeat_seconds,
+        offer_s=settings.offer_seconds, max_attempts=settings.max_attempts,
+    )
+
+
+def link(links: Links, settings: Settings, task: Task, lease: str) -> Link:
+    """A lease's addresses: relative to the hub, because each worker reaches it by a name of its own."""
+    token = links.job_token(lease)
+    inputs = [make_input(task.video, Purpose.VIDEO, settings.upload_url_path, token)]
+    if task.background is not None:
+        inputs.append(make_input(task.background, Purpose.BACKGROUND, settings.upload_backgrounds_url_path, token))
+    return Link(inputs, f"/api/uploads?job={token}")
+
+
+def make_input(source: Source, purpose: Purpose, folder: str, token: str) -> messages.Input:
+    return messages.Input(purpose, f"/{folder}/{source.media_id}/input?job={token}", source.sha256, source.size)
+
+
+# --- errands ----------------------------------------------------------------------------------------------------
+
+
+async def save(store: Store, record: Any, previous: int = 0) -> None:
+    """Make one record durable.
+
+    Raises:
+        click.ClickException: it exists already.
+    """
+    [outcome] = await store.commit([Save(record, previous)])
+    if outcome is not Outcome.DONE:
+        raise click.ClickException("that one exists already")
+
+
+async def add_user(store: Store, email: str, name: str, admin: bool, password: str) -> None:
+    """Create an account."""
+    check_new_password(password)
+    hashing = Passwords()
+    try:
+        password_hash = await hashing.hash(password)
+    finally:
+        hashing.close()
+    role: Role = "admin" if admin else "user"
+    await save(store, new_user(new_id(), email, name, role, password_hash, SystemClock().wall()))
+
+
+async def enter_interface(store: Store, name: str) -> str:
+    """Register an interface service, or give a known one a new token; the token."""
+    token = new_token()
+    known = await store.get(Interface, name)
+    record = register(name, token, SystemClock().wall())
+    if known is not None:
+        record = Interface(name, record.token_hash, known.created_at, True, known.note, known.version + 1)
+    await save(store, record, record.version - 1)
+    return token
+
+
+def read_settings() -> Settings:
+    """The settings, or a clear end."""
+    try:
+        settings = environment.settings(os.environ, ROOT)
+    except BadSettings as error:
+        raise click.ClickException("these settings do not work:\n  " + "\n  ".join(error.problems)) from None
+    logs.configure(settings.log_format, settings.log_level)
+    return settings
+
+
+def perform(work: Any) -> Any:
+    """Run an errand to its end; what goes wrong is one line for people."""
+    try:
+        return asyncio.run(work)
+    except (EmbeddedError, HubError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+def cli() -> None:
+    """The video segmentation hub."""
+
+
+@cli.command()
+@click.option("--local-worker", is_flag=True, help="Keep a reference worker running beside the hub.")
+@click.option("--first-admin", is_flag=True, help="Create an admin if there is none, and show the password once.")
+def run(local_worker: bool, first_admin: bool) -> None:
+    """Run the hub until Ctrl-C or SIGTERM."""
+    perform(serve(read_settings(), local_worker, first_admin))
+
+
+async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> None:
+    """Run a hub until it is told to stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    hub = Hub(settings)
+    beside: LocalWorker | None = None
+    try:
+        await hub.start()
+        if first_admin:
+            await greet(hub)
+        if local_worker:
+            token = await enter_interface(hub.rooms.store, LOCAL_WORKER)
+            beside = LocalWorker(hub.url, token, name=LOCAL_WORKER)
+            await beside.start()
+        print(f"\n  The hub is at {settings.api_base_url}  (Ctrl-C stops it)\n", file=sys.stdout, flush=True)
+        await stop.wait()
+        log.info("hub_stopping")
+    finally:
+        if beside is not None:
+            await beside.stop()
+        await hub.stop()
+
+
+async def greet(hub: Hub) -> None:
+    """Create the first admin, and tell the password this once."""
+    if await hub.rooms.store.count(User, role="admin"):
+        return
+    password = secrets.token_urlsafe(12)
+    await add_user(hub.rooms.store, FIRST_ADMIN, "Admin", True, password)
+    print(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)", flush=True)
+
+
+@cli.group()
+def user() -> None:
+    """Accounts."""
+
+
+@user.command("add")
+@click.argument("email")
+@click.option("--name", default="", help="How the person is called.")
+@click.option("--admin", is_flag=True, help="May see and change everything.")
+@click.password_option(help="Asked for when not given, or set HUB_PASSWORD.", envvar="HUB_PASSWORD")
+def user_add(email: str, name: str, admin: bool, password: str) -> None:
+    """Create an account."""
+    settings = read_settings()
+
+    async def errand() -> None:
+        async with opened_store(settings) as store:
+            await add_user(store, email, name, admin, password)
+
+    perform(errand())
+    click.echo(f"created {email}")
+
+
+@cli.group()
+def interface() -> None:
+    """Interface services (workers)."""
+
+
+@interface.command("add")
+@click.argument("name")
+def interface_add(name: str) -> None:
+    """Register an interface service (or renew a known one) and show its token, this once."""
+    settings = read_settings()
+
+    async def errand() -> str:
+        async with opened_store(settings) as store:
+            return await enter_interface(store, name)
+
+    click.echo(perform(errand()))
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,323 @@
+"""The runner: makes decisions durable as groups, then carries out what they want, in order.
+
+Owns the journal (what was decided and is not yet durable), the clock's tick, and what the world may see. It is the
+only part of hub/ that awaits. Never decides: what to do comes from the core as effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from . import views
+from .core import Core
+from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
+from .errors import Conflict, Unavailable
+from .interface import OfferedModel
+from .media import Media, Mismatch
+from .messages import DELETED, PROGRESSED
+from .ports import Clock, Store
+from .task import State, Task
+from .clock import rfc3339
+from .topics import Topic, Topics
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.25
+CLOSE_RESTART = 1012
+PATIENCE_S = 5.0  # how long a request waits for the database before it is told to come back
+
+
+class Connection(Protocol):
+    """Something that can be told to go."""
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Transport(Connection, Protocol):
+    """A worker's connection, as the runner sees it."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class Entry:
+    """One decision in the journal: what must be durable first, what follows, and who waits for it."""
+
+    changes: list[Save | Delete]
+    others: list[Send | Publish | Verify | Close]
+    done: asyncio.Future[None]
+    keys: set[tuple[type[Any], str]] = field(default_factory=set)
+
+
+class Runner:
+    """Carries out the core's effects.
+
+    `verify` looks into a worker's result and says what stands for it, or why it is not accepted.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        clock: Clock,
+        views: views.Views,
+        topics: Topics,
+        verify: Callable[[Verify], Awaitable[list[Media] | Mismatch]],
+    ) -> None:
+        self.core = core
+        self.store = store
+        self.clock = clock
+        self.views = views
+        self.topics = topics
+        self.verify = verify
+        self.transports: dict[str, Transport] = {}
+        self.viewers: set[Connection] = set()
+        self.released: dict[str, Task] = {}
+        self.journal: list[Entry] = []
+        self.committing = False
+        self.healthy = False
+        self.stopping = False
+        self.wake = asyncio.Event()
+        self.duties: set[asyncio.Task[None]] = set()
+
+    # --- start and stop -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read what the store remembers, then begin to work."""
+        now = self.clock.now()
+        open_tasks: list[Task] = []
+        before: str | None = None
+        while page := await self.store.page(Task, 1000, before, state=(State.WAITING, State.PROCESSING)):
+            open_tasks += page
+            before = page[-1].id
+        models = await self.store.page(OfferedModel, 1000)
+        self.core.boot(reversed(open_tasks), models, now)
+        self.released = dict(self.core.tasks)
+        self.healthy = True
+        self.own(self.commit_forever())
+        self.own(self.tick_forever())
+        log.info("tasks_loaded", open=len(open_tasks), models=len(models))
+
+    async def stop(self) -> None:
+        """Let the journal empty, for a moment; what stays is decided again after the next start."""
+        self.stopping = True
+        for _ in range(100):
+            if not self.journal and not self.committing:
+                break
+            await asyncio.sleep(0.02)
+        for duty in list(self.duties):
+            duty.cancel()
+        await asyncio.gather(*self.duties, return_exceptions=True)
+
+    def close_sockets(self) -> None:
+        """Tell every connected worker and viewer to come back later."""
+        for connection in [*self.transports.values(), *self.viewers]:
+            connection.close(CLOSE_RESTART, "the hub restarts")
+
+    def own(self, work: Any) -> None:
+        """Run a duty in the background until it ends or the runner stops."""
+        duty = asyncio.ensure_future(work)
+        self.duties.add(duty)
+        duty.add_done_callback(self.duty_ended)
+
+    def duty_ended(self, duty: asyncio.Task[None]) -> None:
+        self.duties.discard(duty)
+        if not duty.cancelled() and (error := duty.exception()) is not None:
+            log.error("duty_failed", exc_info=error)
+
+    # --- the journal --------------------------------------------------------------------------------------------
+
+    def decide(self, effects: Sequence[Effect]) -> asyncio.Future[None]:
+        """Take in one decision; the future is done once it is durable and carried out.
+
+        Call it in the same turn of the loop as the decision itself, or the order of events is lost.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = Entry([], [], done)
+        for effect in effects:
+            if isinstance(effect, Save | Delete):
+                entry.changes.append(effect)
+                entry.keys.add(key(effect))
+            elif not (isinstance(effect, Publish) and effect.type == PROGRESSED and not self.healthy):
+                entry.others.append(effect)
+        if not entry.changes and not self.journal and not self.committing:
+            self.release(entry)
+        else:
+            self.journal.append(entry)
+            self.wake.set()
+        return done
+
+    async def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Take in one decision and wait until it is durable.
+
+        Raises:
+            Conflict: somebody else changed the same record first, or a unique value is taken.
+            Unavailable: the database does not answer; the decision may still become durable.
+        """
+        done = self.decide(effects)
+        try:
+            await asyncio.wait_for(asyncio.shield(done), PATIENCE_S)
+        except TimeoutError:
+            raise Unavailable("the database does not answer, try again soon") from None
+
+    def check_ready(self) -> None:
+        """Refuse work that could not be made durable now.
+
+        Raises:
+            Unavailable: the last commit failed and has not succeeded since.
+        """
+        if not self.healthy:
+            raise Unavailable("the database does not answer, try again soon")
+
+    async def commit_forever(self) -> None:
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            while self.journal:
+                batch, self.journal = self.journal, []
+                self.committing = True
+                refused = await self.commit(merge(batch))
+                self.committing = False
+                for entry in batch:
+                    self.conclude(entry, refused)
+                self.reload(refused)
+
+    async def commit(self, changes: list[Save | Delete]) -> dict[tuple[type[Any], str], Outcome]:
+        """Make changes durable, however often it takes; what was refused comes back by kind and id."""
+        delay = 0.05
+        while changes:
+            try:
+                outcomes = await self.store.commit(changes)
+            except Unavailable as error:
+                if self.healthy:
+                    log.error("commit_failed", detail=error.detail)
+                self.healthy = False
+                await asyncio.sleep(delay)
+                delay = min(2.0, delay * 2)
+                continue
+            if not self.healthy:
+                log.info("database_is_back")
+            self.healthy = True
+            return {key(c): o for c, o in zip(changes, outcomes, strict=True) if o is not Outcome.DONE}
+        return {}
+
+    def conclude(self, entry: Entry, refused: dict[tuple[type[Any], str], Outcome]) -> None:
+        """Release an entry that is durable, or tell its maker that it is not."""
+        lost = [refused[k] for k in entry.keys if k in refused]
+        if not lost:
+            self.release(entry)
+        elif not entry.done.done():
+            code = "taken" if Outcome.TAKEN in lost else "conflict"
+            entry.done.set_exception(Conflict("somebody else was first", code=code))
+            entry.done.exception()
+
+    def reload(self, refused: dict[tuple[type[Any], str], Outcome]) -> None:
+        """Another process moved these tasks: believe the store."""
+        for kind, id in refused:
+            if kind is Task:
+                log.warning("task_moved_elsewhere", task=id)
+                self.own(self.adopt(id))
+
+    async def adopt(self, task_id: str) -> None:
+        task = await self.store.get(Task, task_id)
+        now = self.clock.now()
+        if task is None:
+            self.core.forget(task_id)
+            self.released.pop(task_id, None)
+            return
+        self.core.adopt(task, now)
+        self.decide([Publish(task, "updated"), *self.core.dispatch(now)])
+
+    # --- carrying out -------------------------------------------------------------------------------------------
+
+    def release(self, entry: Entry) -> None:
+        """Carry out what follows a durable decision, in its order."""
+        for effect in entry.others:
+            match effect:
+                case Send():
+                    self.send(effect)
+                case Publish():
+                    self.publish(effect)
+                case Verify():
+                    self.own(self.look(effect))
+                case Close():
+                    transport = self.transports.pop(effect.session, None)
+                    if transport is not None:
+                        transport.close(effect.code, effect.reason)
+        if not entry.done.done():
+            entry.done.set_result(None)
+
+    def send(self, effect: Send) -> None:
+        session = self.core.sessions.get(effect.session)
+        if session is None:
+            return
+        data = session.post(effect.message)
+        transport = self.transports.get(effect.session)
+        if transport is not None:
+            transport.write(data)
+
+    def publish(self, effect: Publish) -> None:
+        task, wall = effect.task, self.clock.wall()
+        if task.state.ended:
+            self.released.pop(task.id, None)
+        else:
+            self.released[task.id] = task
+        own, mine = self.topic(task.id), self.topics.get("tasks", task.owner)
+        if effect.type == PROGRESSED:
+            data: dict[str, Any] = views.progressed(task)
+        elif effect.type == DELETED:
+            data = {"id": task.id}
+        else:
+            data = self.view(task)
+            data["cursor"] = f"{own.epoch}:{own.offset + 1}"
+        for topic in (own, mine):
+            topic.publish(effect.type, data, rfc3339(wall))
+
+    def topic(self, task_id: str) -> Topic:
+        return self.topics.get(f"task:{task_id}")
+
+    def view(self, task: Task) -> dict[str, Any]:
+        """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
+        task = self.released.get(task.id, task)
+        cursor = self.topic(task.id).cursor
+        return self.views.task(task, self.clock.wall(), self.core.blocked_by(task), cursor)
+
+    async def look(self, effect: Verify) -> None:
+        """Have a result verified and tell the core."""
+        try:
+            verdict = await self.verify(effect)
+        except Exception:
+            log.exception("verification_failed", task=effect.task.id)
+            verdict = Mismatch("verification_failed", "the hub could not look into the result")
+        await self.decide(self.core.probed(effect.task.id, effect.lease, verdict, self.clock.now()))
+
+    async def tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            effects = self.core.tick(self.clock.now())
+            if effects:
+                self.decide(effects)
+
+
+def key(change: Save | Delete) -> tuple[type[Any], str]:
+    """Which record a change is about."""
+    if isinstance(change, Save):
+        return type(change.record), change.record.id
+    return change.kind, change.id
+
+
+def merge(batch: list[Entry]) -> list[Save | Delete]:
+    """All changes of a batch, one a record: the first guard with the last content."""
+    merged: dict[tuple[type[Any], str], Save | Delete] = {}
+    for entry in batch:
+        for change in entry.changes:
+            earlier = merged.get(key(change))
+            if isinstance(change, Save) and isinstance(earlier, Save):
+                change = Save(change.record, earlier.previous)
+            merged[key(change)] = change
+    return list(merged.values())

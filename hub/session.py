@@ -1,0 +1,98 @@
+"""One interface service's presence: what it can do, what it holds, and what was said in which order.
+
+Owns the numbering of messages in both directions, the outbox that survives a lost connection, and the slots.
+Never touches a socket and never decides which task goes where.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from .messages import Hello, Message, Model, encode
+
+OUTBOX = 1024  # messages kept for a worker that does not acknowledge
+
+
+class Phase(StrEnum):
+    """ready: takes offers. draining: finishes what it holds. gone: no longer counted on."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A slot held for one task until the worker answers or `deadline` (seconds) passes."""
+
+    task_id: str
+    deadline: float
+
+
+class WorkerSession:
+    """The life of one worker instance, over any number of connections.
+
+    `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots.
+    """
+
+    def __init__(self, id: str, hello: Hello, now: float) -> None:
+        self.id = id
+        self.worker = hello.worker
+        self.instance = hello.instance
+        self.hardware: dict[str, Any] = dict(hello.hardware)
+        self.phase = Phase.READY
+        self.attached = True
+        self.heard_at = now
+        self.offers: dict[str, Offered] = {}
+        self.leases: dict[str, str] = {}
+        self.seen = hello.n
+        self.last_number = 0
+        self.outbox: deque[Message] = deque()
+        self.models: dict[str, Model] = {}
+        self.slots = 1
+        self.describe(hello)
+
+    def describe(self, hello: Hello) -> None:
+        """Take over what the worker says it can do."""
+        self.models = {model.name: model for model in hello.models}
+        self.slots = hello.slots
+
+    @property
+    def free(self) -> int:
+        """Slots that can be offered now: none unless the worker is connected and ready."""
+        if self.phase is not Phase.READY or not self.attached:
+            return 0
+        return max(0, self.slots - len(self.offers) - len(self.leases))
+
+    def post(self, message: Message) -> bytes:
+        """Number a message, keep it until it is acknowledged, and give its bytes."""
+        self.last_number += 1
+        numbered = msgspec.structs.replace(message, n=self.last_number, ack=self.seen)
+        self.outbox.append(numbered)
+        if len(self.outbox) > OUTBOX:
+            self.outbox.popleft()
+        return encode(numbered)
+
+    def accept(self, message: Message, now: float) -> bool:
+        """Note that a message arrived; False if it is a repeat of one that was handled before."""
+        self.heard_at = now
+        self.acknowledge(message.ack)
+        if message.n <= self.seen:
+            return False
+        self.seen = message.n
+        return True
+
+    def acknowledge(self, number: int) -> None:
+        """Forget what the worker has handled."""
+        while self.outbox and self.outbox[0].n <= number:
+            self.outbox.popleft()
+
+    def missed(self, last_seen: int) -> list[bytes]:
+        """What a returning worker has not seen, in order, to be sent again."""
+        self.acknowledge(last_seen)
+        return [encode(msgspec.structs.replace(message, ack=self.seen)) for message in self.outbox]

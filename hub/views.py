@@ -1,0 +1,121 @@
+"""Records as the outside sees them: the JSON of CONTRACT's tasks, media and models.
+
+Owns the outside's field names and the signed addresses in them. Never decides and never looks anything up: all
+that a view needs is in the record or in its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from .clock import rfc3339
+from .interface import OfferedModel
+from .media import Facts, Media, Purpose
+from .task import Output, Source, State, Task
+
+LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600
+
+
+class Views:
+    """Makes views; `sign` adds an expiry and a signature to a path, the folders are the first part of addresses."""
+
+    def __init__(self, sign: Callable[[str, int], str], videos: str, backgrounds: str) -> None:
+        self.sign = sign
+        self.folders = {Purpose.VIDEO: videos, Purpose.BACKGROUND: backgrounds}
+
+    def link(self, path: str, name: str, wall: float) -> str:
+        """A signed address for `path`, the same one for up to an hour so that browsers can cache what it serves."""
+        expires = (int(wall) // LINK_STEP_S + 1) * LINK_STEP_S + LINK_LIFE_S
+        address, _, query = self.sign(path, expires).partition("?")
+        return f"{address}/{quote(name, safe='')}?{query}" if name else f"{address}?{query}"
+
+    def media(self, media: Media, wall: float) -> dict[str, Any]:
+        """A video or background of a user's."""
+        return {
+            "id": media.id,
+            "name": media.name,
+            "size": media.size,
+            "sha256": media.sha256,
+            "md5": media.md5,
+            **facts(media.facts),
+            "state": "ready" if media.facts else "checking",
+            "content_url": self.content(media.purpose, media.id, media.name, wall),
+            "poster_url": self.link(f"/posters/{media.id}", "", wall),
+            "created_at": rfc3339(media.created_at),
+        }
+
+    def content(self, purpose: Purpose, media_id: str, name: str, wall: float) -> str:
+        return self.link(f"/{self.folders[purpose]}/{media_id}", name, wall)
+
+    def source(self, source: Source, purpose: Purpose, wall: float) -> dict[str, Any]:
+        """An input of a task."""
+        return {
+            "id": source.media_id,
+            "name": source.name,
+            "size": source.size,
+            **facts(source.facts),
+            "content_url": self.content(purpose, source.media_id, source.name, wall),
+            "poster_url": self.link(f"/posters/{source.media_id}", "", wall),
+        }
+
+    def output(self, task: Task, output: Output, wall: float) -> dict[str, Any]:
+        """An accepted result of a task."""
+        url = self.link(f"/output/{task.id}", output.name, wall)
+        return {
+            "url": url, "download_url": f"{url}&download=1", "name": output.name,
+            "size": output.size, "sha256": output.sha256, "frames": output.frames,
+        }
+
+    def task(self, task: Task, wall: float, blocked_by: str | None, cursor: str) -> dict[str, Any]:
+        """A task, whole."""
+        names = {Purpose.RESULT.value: "video"}
+        result = {names.get(o.purpose, o.purpose): self.output(task, o, wall) for o in task.outputs}
+        return {
+            "id": task.id,
+            "state": task.state.value,
+            **running(task),
+            "model": task.model,
+            "video": self.source(task.video, Purpose.VIDEO, wall),
+            "background": self.source(task.background, Purpose.BACKGROUND, wall) if task.background else None,
+            "options": task.options,
+            "priority": task.priority,
+            "position": None,
+            "eta": None,
+            "blocked_by": blocked_by,
+            "worker": task.worker if task.state is not State.WAITING else None,
+            "result": result or None,
+            "problem": {"code": task.problem.code, "detail": task.problem.detail} if task.problem else None,
+            "created_at": rfc3339(task.created_at),
+            "started_at": rfc3339(task.started_at) if task.started_at else None,
+            "ended_at": rfc3339(task.ended_at) if task.ended_at else None,
+            "cursor": cursor,
+        }
+
+
+def running(task: Task) -> dict[str, Any]:
+    """The part of a task that changes while it runs: all that a progress event carries besides the id."""
+    return {
+        "attempt": task.attempt, "version": task.version, "phase": task.phase,
+        "progress": round(task.progress, 2), "message": task.message,
+    }
+
+
+def progressed(task: Task) -> dict[str, Any]:
+    """A progress event's data."""
+    return {"id": task.id, **running(task)}
+
+
+def facts(known: Facts | None) -> dict[str, Any]:
+    """What the probe measured, or nulls while it has not."""
+    names = ("width", "height", "fps", "frames", "duration", "rotation", "codec", "has_audio")
+    return {name: getattr(known, name) if known else None for name in names}
+
+
+def model(record: OfferedModel, workers_ready: int) -> dict[str, Any]:
+    """A model that users can choose; how long it takes is null until it is known."""
+    return {
+        "name": record.id, "alias": record.alias, "description": record.description,
+        "workers_ready": workers_ready, "seconds_per_megapixel_frame": None,
+    }

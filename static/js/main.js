@@ -1,0 +1,87 @@
+// Wires the page together: the only file that knows every other one.
+
+import { Api } from "./api.js";
+import { Library, Models } from "./catalog.js";
+import { Language } from "./i18n.js";
+import { Live } from "./live.js";
+import { Session } from "./session.js";
+import { Tasks } from "./tasks.js";
+import { Frame } from "./views/frame.js";
+import { SignIn } from "./views/sign-in.js";
+import { Workspace } from "./views/workspace.js";
+
+const REFRESH_MS = 15_000; // for what no event tells: places in line and who is ready
+const POLL_AFTER = 3; // failed tries after which the list is asked for over plain HTTP
+
+const language = new Language(localStorage, navigator.languages ?? [navigator.language]);
+const session = new Session(localStorage);
+const api = new Api({ session, language });
+const frame = new Frame(document, { language, session, api });
+
+/** Everything that belongs to one signed-in user; closing it leaves nothing behind. */
+function open() {
+  const closing = new AbortController();
+  const { signal } = closing;
+  const { token } = session;
+  const tasks = new Tasks();
+  const models = new Models(api);
+  const library = { videos: new Library("videos", api), backgrounds: new Library("backgrounds", api) };
+  const live = new Live({ url: new URL("/api/live", location.href).href.replace(/^http/, "ws"), token: () => token });
+
+  const refresh = () => {
+    if (document.hidden) return;
+    models.refresh();
+    if (live.state === "live" && tasks.open.length) api.tasks().then(({ items }) => tasks.merge(items), ignore);
+  };
+  const poll = () => {
+    api.tasks().then(({ items }) => {
+      if (!signal.aborted && live.state !== "live") tasks.replace(items);
+    }, ignore);
+  };
+
+  live.addEventListener("snapshot", ({ detail }) => tasks.replace(detail.items));
+  live.addEventListener("event", ({ detail }) => tasks.apply(detail));
+  live.addEventListener("ended", ({ detail }) => { if (detail.code === 4401) session.expire(token); });
+  live.addEventListener("state", () => {
+    if (live.state === "live") {
+      models.refresh();
+      for (const list of Object.values(library)) if (!list.known) list.refresh();
+    }
+    if (live.state === "waiting" && live.tries >= POLL_AFTER) poll();
+  });
+  globalThis.addEventListener("online", () => live.retryNow(), { signal });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    live.retryNow();
+    refresh();
+  }, { signal });
+  const timer = setInterval(refresh, REFRESH_MS);
+  signal.addEventListener("abort", () => {
+    clearInterval(timer);
+    live.stop();
+  });
+
+  const view = new Workspace({ language, session, api, tasks, models, library, live, frame, signal });
+  models.refresh();
+  library.videos.refresh();
+  library.backgrounds.refresh();
+  api.me().catch(ignore); // a token that is not known any more ends the session here
+  live.start();
+  return { view, live, close: () => closing.abort() };
+}
+
+function ignore() {
+  // A refused background refresh is tried again by the next one, and a 401 has ended the session already.
+}
+
+let desk = null;
+
+function show() {
+  desk?.close();
+  desk = session.token ? open() : null;
+  frame.show(desk ? desk.view : new SignIn({ language, session, api }), desk);
+}
+
+session.addEventListener("changed", show);
+globalThis.addEventListener("storage", ({ storageArea }) => { if (storageArea === localStorage) session.reread(); });
+show();

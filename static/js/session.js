@@ -1,0 +1,62 @@
+// Who is signed in, and with which token. Owns what is remembered between reloads.
+// Fires "changed" when somebody signs in or out, here or in another tab.
+
+const REMEMBERED = "vsh.session";
+
+export class Session extends EventTarget {
+  constructor(storage) {
+    super();
+    this.storage = storage;
+    this.reason = null;
+    this.read();
+  }
+
+  get token() {
+    return this.saved?.token ?? null;
+  }
+
+  get user() {
+    return this.saved?.user ?? null;
+  }
+
+  /** Take what the storage holds; anything unreadable counts as signed out. */
+  read() {
+    try {
+      this.saved = JSON.parse(this.storage.getItem(REMEMBERED));
+    } catch {
+      this.saved = null;
+    }
+    if (typeof this.saved?.token !== "string") this.saved = null;
+  }
+
+  /** `answer` is what the hub said to a sign-in: {user, token}. */
+  begin({ user, token }) {
+    this.saved = { user, token };
+    this.reason = null;
+    this.storage.setItem(REMEMBERED, JSON.stringify(this.saved));
+    this.dispatchEvent(new Event("changed"));
+  }
+
+  /** `reason` is what to tell at the sign-in page: "expired" or "out_done". */
+  end(reason) {
+    if (!this.saved) return;
+    this.saved = null;
+    this.reason = reason;
+    this.storage.removeItem(REMEMBERED);
+    this.dispatchEvent(new Event("changed"));
+  }
+
+  /** The hub does not know `token` any more; a newer one is left alone. */
+  expire(token) {
+    if (token === this.token) this.end("expired");
+  }
+
+  /** Another tab has signed in or out. */
+  reread() {
+    const before = this.token;
+    this.read();
+    if (this.token === before) return;
+    this.reason = this.token ? null : "out_done";
+    this.dispatchEvent(new Event("changed"));
+  }
+}

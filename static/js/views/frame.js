@@ -1,0 +1,100 @@
+// The frame around everything: title, connection state, language, account, and the one view in the middle.
+// Also the page's voice: what is said here is read out by screen readers.
+
+import { element, html, parts, setText } from "../html.js";
+import { LANGUAGES } from "../i18n.js";
+
+export class Frame {
+  constructor(document, { language, session, api }) {
+    Object.assign(this, { document, language, session, api });
+    this.view = null;
+    this.desk = null;
+    this.element = element(html`
+      <div class="frame">
+        <a class="skip" href="#main" data-t="app.skip"></a>
+        <header class="top">
+          <div class="brand">
+            <img src="favicon.svg" alt="" width="32" height="32">
+            <span class="brand-long" data-t="app.name"></span>
+            <span class="brand-short" data-t="app.short" aria-hidden="true"></span>
+          </div>
+          <div class="top-end">
+            <button class="live" type="button" data-part="live" hidden>
+              <span class="dot" aria-hidden="true"></span><span data-part="liveText"></span>
+            </button>
+            <label class="language">
+              <span class="unseen" data-t="app.language"></span>
+              <select data-part="language">
+                ${Object.entries(LANGUAGES).map(([tag, { name }]) => html`<option value="${tag}" lang="${tag}">${name}</option>`)}
+              </select>
+            </label>
+            <div class="account" data-part="account" hidden>
+              <span class="account-name" data-part="user"></span>
+              <button class="button quiet" type="button" data-part="signOut" data-t="sign.out"></button>
+            </div>
+          </div>
+        </header>
+        <main id="main" tabindex="-1" data-part="main"></main>
+        <div class="unseen" role="status" aria-live="polite" data-part="voice"></div>
+      </div>`);
+    this.parts = parts(this.element);
+    document.body.replaceChildren(this.element);
+    this.parts.language.addEventListener("change", () => language.set(this.parts.language.value));
+    this.parts.live.addEventListener("click", () => this.desk?.live.retryNow());
+    this.parts.signOut.addEventListener("click", () => this.signOut());
+    language.addEventListener("changed", () => this.update());
+    this.update();
+  }
+
+  /** Put one view in the middle; `desk` is what belongs to the signed-in user, or null. */
+  show(view, desk) {
+    const first = this.view === null;
+    this.view = view;
+    this.desk = desk;
+    desk?.live.addEventListener("state", () => { if (this.desk === desk) this.updateLive(); });
+    this.parts.main.replaceChildren(view.element);
+    this.update();
+    if (!first) this.parts.main.focus({ preventScroll: true });
+    view.shown?.();
+  }
+
+  say(text) {
+    setText(this.parts.voice, text);
+  }
+
+  /** The mark in the browser's tab: how far the task is that gets done next. */
+  mark(text) {
+    this.document.title = text ? `${text} · ${this.language.t("app.name")}` : this.language.t("app.name");
+  }
+
+  async signOut() {
+    if (await this.view.mayLeave?.() === false) return;
+    this.api.logout().catch(() => {}); // the token is forgotten here in any case
+    this.session.end("out_done");
+  }
+
+  update() {
+    const { language, session } = this;
+    this.document.documentElement.lang = language.tag;
+    language.fill(this.element);
+    this.mark("");
+    this.parts.language.value = language.tag;
+    this.parts.account.hidden = !session.user;
+    setText(this.parts.user, session.user ? session.user.name || session.user.email : "");
+    this.parts.user.title = session.user?.email ?? "";
+    this.updateLive();
+    this.view?.update();
+  }
+
+  updateLive() {
+    const { live, liveText } = this.parts;
+    live.hidden = !this.desk;
+    if (!this.desk) return;
+    const { state } = this.desk.live;
+    live.dataset.state = state;
+    live.title = this.language.t(`live.hint.${state}`);
+    live.disabled = state !== "waiting";
+    setText(liveText, this.language.t(`live.${state}`));
+    if (state === "live" || state === "waiting") this.say(this.language.t(`live.${state}`));
+  }
+}

@@ -1,0 +1,101 @@
+// Choosing the model: what each is good for, who is ready, and about how long it takes for the chosen video.
+
+import { ProblemLine } from "./problem.js";
+import { element, html, parts, setText } from "../html.js";
+
+const REMEMBERED = "vsh.model";
+
+export class ModelChoice {
+  constructor(app) {
+    this.app = app;
+    this.video = null;
+    this.wanted = localStorage.getItem(REMEMBERED);
+    this.rows = new Map();
+    this.element = element(html`
+      <div class="models-box">
+        <p class="muted" data-part="note"></p>
+        <ul class="models" data-part="list"></ul>
+        <div data-part="problem"></div>
+      </div>`);
+    this.parts = parts(this.element);
+    this.problem = new ProblemLine(app.language);
+    this.parts.problem.replaceWith(this.problem.element);
+    app.models.addEventListener("changed", () => this.update());
+  }
+
+  /** The chosen model's name: what was chosen last, else the first that somebody is ready for. */
+  get chosen() {
+    const { models } = this.app;
+    if (models.get(this.wanted)) return this.wanted;
+    const ready = models.items.find((model) => model.workers_ready > 0);
+    return (ready ?? models.items[0])?.name ?? null;
+  }
+
+  /** Estimate for this video from now on. */
+  show(video) {
+    this.video = video;
+  }
+
+  choose(name) {
+    this.wanted = name;
+    localStorage.setItem(REMEMBERED, name);
+    this.problem.show(null);
+  }
+
+  update() {
+    const { language, models } = this.app;
+    const { list, note } = this.parts;
+    const failed = models.problem && !models.known;
+    note.hidden = models.items.length > 0;
+    setText(note, failed ? language.problem(models.problem) : language.t(models.known ? "model.empty" : "model.loading"));
+    for (const [name, row] of this.rows) {
+      if (models.get(name)) continue;
+      row.element.remove();
+      this.rows.delete(name);
+    }
+    const { chosen } = this;
+    models.items.forEach((model, index) => {
+      const row = this.rows.get(model.name) ?? this.row(model);
+      if (list.children[index] !== row.element) list.insertBefore(row.element, list.children[index] ?? null);
+      this.updateRow(row, model, chosen);
+    });
+    this.problem.update();
+  }
+
+  row(model) {
+    const node = element(html`
+      <li>
+        <label class="model">
+          <input type="radio" name="model" value="${model.name}">
+          <span class="model-words">
+            <span class="model-head"><strong data-part="alias"></strong><span class="ready" data-part="ready"></span></span>
+            <span class="model-description" data-part="description"></span>
+            <small class="muted" data-part="estimate"></small>
+          </span>
+        </label>
+      </li>`);
+    const row = { element: node, radio: node.querySelector("input"), parts: parts(node) };
+    row.radio.addEventListener("change", () => this.choose(model.name));
+    this.rows.set(model.name, row);
+    return row;
+  }
+
+  updateRow(row, model, chosen) {
+    const { language } = this.app;
+    const { alias, ready, description, estimate } = row.parts;
+    const count = model.workers_ready ?? 0;
+    setText(alias, model.alias || model.name);
+    setText(description, model.description ?? "");
+    setText(ready, count ? language.t("model.ready", { count, n: language.number(count) }) : language.t("model.none_ready"));
+    ready.dataset.ready = String(count > 0);
+    row.radio.checked = model.name === chosen;
+    const seconds = this.seconds(model);
+    setText(estimate, seconds ? language.t("model.estimate", { time: language.span(seconds) }) : "");
+  }
+
+  seconds(model) {
+    const { video } = this;
+    if (!video?.frames || !model.seconds_per_megapixel_frame) return null;
+    return model.seconds_per_megapixel_frame * video.frames * ((video.width * video.height) / 1e6);
+  }
+}

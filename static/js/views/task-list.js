@@ -1,0 +1,113 @@
+// The list of the user's tasks, redrawn row by row as the news come in.
+
+import { ProblemLine } from "./problem.js";
+import { TaskRow } from "./task-row.js";
+import { element, html, parts, setText } from "../html.js";
+
+const PAGE = 50;
+
+export class TaskList {
+  constructor(app) {
+    this.app = app;
+    this.rows = new Map();
+    this.earlier = { cursor: null, done: false };
+    this.element = element(html`
+      <section class="tasks" aria-labelledby="tasks-title">
+        <div class="tasks-head">
+          <h2 id="tasks-title" tabindex="-1" data-part="title" data-t="tasks.title"></h2>
+          <span class="muted" data-part="summary"></span>
+        </div>
+        <p class="muted" data-part="loading" data-t="tasks.loading"></p>
+        <div class="empty card" data-part="empty" hidden>
+          <div class="empty-art" aria-hidden="true"><i></i></div>
+          <strong data-t="tasks.empty"></strong>
+          <span class="muted" data-t="tasks.empty_hint"></span>
+        </div>
+        <ol class="task-rows" data-part="rows"></ol>
+        <div data-part="problem"></div>
+        <button class="button wide" type="button" data-part="more" data-t="tasks.more" hidden></button>
+      </section>`);
+    this.parts = parts(this.element);
+    this.problem = new ProblemLine(app.language);
+    this.parts.problem.replaceWith(this.problem.element);
+    this.parts.more.addEventListener("click", () => this.showMore());
+    app.tasks.addEventListener("changed", ({ detail }) => this.changed(detail));
+    const tick = setInterval(() => this.tick(), 1000);
+    app.signal.addEventListener("abort", () => clearInterval(tick));
+  }
+
+  changed({ what, id, before }) {
+    const row = this.rows.get(id);
+    if (what === "put" && row) {
+      row.update(this.app.tasks.get(id), before);
+      this.updateHead();
+    } else {
+      if (what === "replaced") this.earlier = { cursor: null, done: false };
+      this.arrange();
+    }
+  }
+
+  /** Put the rows in order; rows that are in place already are not touched, so a playing video plays on. */
+  arrange() {
+    const { tasks } = this.app;
+    const { rows: list, title } = this.parts;
+    const held = list.contains(document.activeElement);
+    for (const [id, row] of this.rows) {
+      if (tasks.get(id)) continue;
+      row.element.remove();
+      this.rows.delete(id);
+    }
+    let next = list.firstElementChild;
+    for (const task of tasks.list()) {
+      let row = this.rows.get(task.id);
+      if (!row) this.rows.set(task.id, row = new TaskRow(this.app, task));
+      else row.update(task);
+      if (row.element === next) next = next.nextElementSibling;
+      else list.insertBefore(row.element, next);
+    }
+    if (held && !list.contains(document.activeElement)) title.focus();
+    this.updateHead();
+  }
+
+  /** The answer to "earlier": the first page again for its cursor, then one page after the other. */
+  async showMore() {
+    const { api, tasks } = this.app;
+    this.parts.more.disabled = true;
+    this.problem.show(null);
+    try {
+      const before = tasks.size;
+      do {
+        const { items, next } = await api.tasks(this.earlier.cursor);
+        tasks.merge(items);
+        this.earlier = { cursor: next, done: next === null };
+      } while (tasks.size === before && !this.earlier.done);
+    } catch (problem) {
+      this.problem.show(problem);
+    }
+    this.parts.more.disabled = false;
+    this.updateHead();
+  }
+
+  /** Times left run down although nothing new is heard. */
+  tick() {
+    if (document.hidden) return;
+    for (const row of this.rows.values()) row.tick();
+  }
+
+  updateHead() {
+    const { tasks, language } = this.app;
+    const at = this.parts;
+    at.loading.hidden = tasks.known;
+    at.empty.hidden = !tasks.known || tasks.size > 0;
+    at.more.hidden = tasks.size < PAGE || this.earlier.done;
+    const count = tasks.open.length;
+    setText(at.summary, count ? language.t("tasks.summary", { count, n: language.number(count) }) : "");
+  }
+
+  update() {
+    this.app.language.fill(this.element);
+    for (const row of this.rows.values()) row.update(row.task);
+    this.problem.update();
+    this.updateHead();
+  }
+}

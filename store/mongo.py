@@ -1,0 +1,166 @@
+"""Records in MongoDB.
+
+Owns the driver: every database call of the hub is made here, with a bounded number under way at once. Uses only what
+Motor's and PyMongo's asynchronous clients have in common, so either can be given. Decides nothing: whether a
+change may happen is in its guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from hub.effects import Delete, Outcome, Save
+from hub.errors import Unavailable
+
+from .documents import KINDS, WRITER, to_document, to_filter, to_record
+
+R = TypeVar("R")
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
+DUPLICATE_KEY = 11000
+CLIENT_OPTIONS: dict[str, Any] = {
+    "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
+    "retryWrites": True, "retryReads": True, "uuidRepresentation": "standard", "tz_aware": True, "appname": "hub",
+}
+
+
+def connect(uri: str) -> Any:
+    """A Motor client with the hub's time limits."""
+    return AsyncIOMotorClient(uri, **CLIENT_OPTIONS)
+
+
+class MongoStore:
+    """Keeps hub.ports.Store's promises in one database; `writer` marks this hub's own writes."""
+
+    def __init__(self, client: Any, database: str, writer: str) -> None:
+        self.client = client
+        self.writer = writer
+        self.database = client[database]
+        self.durable = {
+            kind: self.database.get_collection(place.collection, write_concern=WriteConcern("majority", j=True))
+            for kind, place in KINDS.items()
+        }
+        self.queue = asyncio.Semaphore(AT_ONCE)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and speak of the driver's failures in the hub's words."""
+        async with self.queue:
+            try:
+                yield
+            except BulkWriteError:
+                raise
+            except PyMongoError as error:
+                raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
+
+    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        async with self.turn():
+            return await call()
+
+    async def prepare(self) -> None:
+        """Make the indexes; those that exist are left alone."""
+        for kind, place in KINDS.items():
+            for index in place.indexes:
+                options: dict[str, Any] = {"unique": index.unique}
+                if index.where is not None:
+                    options["partialFilterExpression"] = index.where
+                if index.expire:
+                    options["expireAfterSeconds"] = 0
+                await self.ask(lambda: self.durable[kind].create_index(list(index.fields), **options))
+
+    async def server_version(self) -> str:
+        """The server's version, such as "6.0.5"."""
+        answer: dict[str, Any] = await self.ask(lambda: self.client.admin.command("buildInfo"))
+        return str(answer["version"])
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def commit(self, changes: Sequence[Save | Delete]) -> list[Outcome]:
+        outcomes = [Outcome.DONE] * len(changes)
+        by_kind: dict[type[Any], list[int]] = {}
+        for place, change in enumerate(changes):
+            kind = type(change.record) if isinstance(change, Save) else change.kind
+            by_kind.setdefault(kind, []).append(place)
+        for kind, places in by_kind.items():
+            group = [changes[place] for place in places]
+            for place, outcome in zip(places, await self.write(kind, group), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    async def write(self, kind: type[Any], changes: list[Save | Delete]) -> list[Outcome]:
+        """One bulk write; where it did not hit everything, look which guards held."""
+        operations = [self.operation(change) for change in changes]
+        taken: set[int] = set()
+        try:
+            result = await self.ask(lambda: self.durable[kind].bulk_write(operations, ordered=False))
+            hits = result.inserted_count + result.matched_count
+            if hits == sum(1 for change in changes if isinstance(change, Save)):
+                return [Outcome.DONE] * len(changes)
+        except BulkWriteError as error:
+            details: Any = error.details or {}
+            failures = details.get("writeErrors", [])
+            if not failures or any(failure["code"] != DUPLICATE_KEY for failure in failures):
+                raise Unavailable(f"the database refused a write: {failures or details}") from error
+            taken = {failure["index"] for failure in failures}
+        return await self.look_again(kind, changes, taken)
+
+    def operation(self, change: Save | Delete) -> Any:
+        if isinstance(change, Delete):
+            return DeleteOne({"_id": change.id})
+        document = {**to_document(change.record), WRITER: self.writer}
+        if change.previous == 0:
+            return InsertOne(document)
+        return ReplaceOne({"_id": document["_id"], "version": change.previous}, document)
+
+    async def look_again(self, kind: type[Any], changes: list[Save | Delete], taken: set[int]) -> list[Outcome]:
+        """Tell apart what was written (perhaps by an earlier try whose answer was lost) from what was not."""
+        ids = [change.record.id for change in changes if isinstance(change, Save)]
+        projection = {"version": 1, WRITER: 1}
+
+        async def read() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = await self.durable[kind].find({"_id": {"$in": ids}}, projection).to_list(None)
+            return found
+
+        stored = {document["_id"]: (document["version"], document.get(WRITER)) for document in await self.ask(read)}
+        outcomes = []
+        for place, change in enumerate(changes):
+            if isinstance(change, Delete) or stored.get(change.record.id) == (change.record.version, self.writer):
+                outcomes.append(Outcome.DONE)
+            else:
+                clash = place in taken and change.record.id not in stored
+                outcomes.append(Outcome.TAKEN if clash else Outcome.MISSED)
+        return outcomes
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def get(self, kind: type[R], id: str) -> R | None:
+        return await self.find(kind, id=id)
+
+    async def find(self, kind: type[R], **equal: Any) -> R | None:
+        document: Any = await self.ask(lambda: self.durable[kind].find_one(to_filter(equal)))
+        return None if document is None else to_record(kind, document)
+
+    async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
+        async def read() -> list[dict[str, Any]]:
+            cursor = self.durable[kind].find(to_filter(equal, before)).sort("_id", -1).limit(limit)
+            found: list[dict[str, Any]] = await cursor.to_list(None)
+            return found
+
+        return [to_record(kind, document) for document in await self.ask(read)]
+
+    async def count(self, kind: type[Any], **equal: Any) -> int:
+        return int(await self.ask(lambda: self.durable[kind].count_documents(to_filter(equal))))
+
+    async def ping(self) -> None:
+        await self.ask(lambda: self.client.admin.command("ping"))

@@ -1,0 +1,164 @@
+"""One contract for every store: memory, and MongoDB through Motor and through PyMongo's own asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from hub.account import Revocation, User
+from hub.effects import Delete, Outcome, Save
+from hub.errors import Unavailable
+from hub.ids import new_id
+from hub.interface import Interface, OfferedModel
+from hub.media import Facts, Media, Purpose
+from hub.ports import Store
+from hub.task import Attempt, Lease, Output, Problem, Source, State, Task
+from store.memory import MemoryStore
+from store.mongo import CLIENT_OPTIONS, MongoStore, connect
+
+KINDS = ["memory", pytest.param("motor", marks=pytest.mark.mongo), pytest.param("pymongo", marks=pytest.mark.mongo)]
+FACTS = Facts(640, 360, "30000/1001", 72, 2.4, 90, "h264", "yuv420p", "mp4", "aac", True)
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The kind of store and, for a real one, where it is."""
+    return request.param, "" if request.param == "memory" else request.getfixturevalue("mongo_uri")
+
+
+@pytest.fixture
+async def store(place: tuple[str, str]) -> AsyncIterator[Store]:
+    kind, uri = place
+    if kind == "memory":
+        yield MemoryStore()
+        return
+    client: Any = connect(uri) if kind == "motor" else AsyncMongoClient(uri, **CLIENT_OPTIONS)
+    database = f"contract_{new_id()}"
+    mongo = MongoStore(client, database, "this-hub")
+    await mongo.prepare()
+    yield mongo
+    await client.drop_database(database)
+    closing = client.close()
+    if closing is not None:
+        await closing
+
+
+def a_task(**changes: Any) -> Task:
+    source = Source(new_id(), "片.mp4", 1000, "a" * 64, "video/mp4", FACTS)
+    return replace(Task(new_id(), "owner", "model", source, None, 1000.5), **changes)
+
+
+async def test_what_was_saved_comes_back_whole(store: Store) -> None:
+    task = a_task(
+        background=Source("b", "b.jpg", 5, "b" * 64, "image/jpeg", Facts(10, 10)), options={"color": "#00ff00", "n": 1},
+        state=State.COMPLETED, lease=Lease("lease", "worker", 1.5), outputs=(Output("m", "result", "r", 1, "c" * 64, 72),),
+        attempts=(Attempt(1, "w", "worker_lost", "gone", 3.25),), problem=Problem("code", "détail"), request_key="k",
+    )
+    media = Media("m", "owner", Purpose.VIDEO, "n", "video/mp4", 1, "a" * 64, "b" * 32, FACTS, 1.0)
+    others = [
+        User("u", "a@b.c", "A", "admin", "hash", 1.0), Revocation("j", 4e9), Interface("i", "hash", 1.0, note="x"),
+        OfferedModel("model", "alias", "what it does"), media, replace(media, id="n", facts=None),
+    ]
+    records = [task, *others]
+    assert await store.commit([Save(record, 0) for record in records]) == [Outcome.DONE] * len(records)
+    for record in records:
+        assert await store.get(type(record), record.id) == record
+
+
+async def test_p6_a_change_is_made_only_if_nobody_was_first(store: Store) -> None:
+    task = a_task()
+    await store.commit([Save(task, 0)])
+    mine, theirs = replace(task, version=2, message="mine"), replace(task, version=2, message="theirs")
+    assert await store.commit([Save(mine, 1)]) == [Outcome.DONE]
+    other = await another_hub(store)
+    assert await other.commit([Save(theirs, 1)]) == [Outcome.MISSED]
+    assert await store.get(Task, task.id) == mine
+
+
+async def test_the_same_commit_again_after_a_lost_answer_is_done(store: Store) -> None:
+    task = a_task()
+    first = [Save(task, 0)]
+    later = [Save(replace(task, version=2), 1), Save(a_task(), 0)]
+    assert await store.commit(first) == await store.commit(first) == [Outcome.DONE]
+    assert await store.commit(later) == await store.commit(later) == [Outcome.DONE, Outcome.DONE]
+
+
+async def test_a_new_record_does_not_replace_one_of_another_hub(store: Store) -> None:
+    task = a_task()
+    await store.commit([Save(task, 0)])
+    assert await (await another_hub(store)).commit([Save(replace(task, message="x"), 0)]) == [Outcome.MISSED]
+    assert await store.get(Task, task.id) == task
+
+
+async def test_unique_values_are_taken_once_and_the_rest_of_the_batch_is_done(store: Store) -> None:
+    user = User("1", "a@b.c", "A", "user", "hash", 1.0)
+    await store.commit([Save(user, 0)])
+    fresh = replace(user, id="3", email="c@d.e")
+    outcomes = await store.commit([Save(replace(user, id="2"), 0), Save(fresh, 0)])
+    assert outcomes == [Outcome.TAKEN, Outcome.DONE]
+    assert await store.get(User, "2") is None
+    assert await store.find(User, email="c@d.e") == fresh
+
+
+async def test_p5_one_request_key_makes_one_task_of_a_user(store: Store) -> None:
+    assert await store.commit([Save(a_task(request_key="k"), 0)]) == [Outcome.DONE]
+    assert await store.commit([Save(a_task(request_key="k"), 0)]) == [Outcome.TAKEN]
+    assert await store.commit([Save(a_task(request_key="k", owner="other"), 0)]) == [Outcome.DONE]
+    assert await store.commit([Save(a_task(), 0), Save(a_task(), 0)]) == [Outcome.DONE] * 2
+
+
+async def test_mixed_kinds_and_deletions_in_one_commit_keep_their_order(store: Store) -> None:
+    task, user = a_task(), User("1", "a@b.c", "A", "user", "hash", 1.0)
+    await store.commit([Save(task, 0)])
+    outcomes = await store.commit([Save(user, 0), Delete(Task, task.id), Save(replace(task, version=9), 8)])
+    assert outcomes == [Outcome.DONE, Outcome.DONE, Outcome.MISSED]
+    assert await store.get(Task, task.id) is None
+    assert await store.commit([Delete(Task, task.id)]) == [Outcome.DONE]
+
+
+async def test_pages_are_newest_first_and_continue_below_a_cursor(store: Store) -> None:
+    tasks = [a_task(id=f"{number:03}", state=State.WAITING if number % 2 else State.FAILED) for number in range(10)]
+    await store.commit([Save(task, 0) for task in tasks])
+    first = await store.page(Task, 4, owner="owner")
+    assert [task.id for task in first] == ["009", "008", "007", "006"]
+    assert [task.id for task in await store.page(Task, 4, "006", owner="owner")] == ["005", "004", "003", "002"]
+    waiting = await store.page(Task, 10, state=(State.WAITING, State.PROCESSING))
+    assert [task.id for task in waiting] == ["009", "007", "005", "003", "001"]
+    assert await store.count(Task, state=State.FAILED, owner="owner") == 5
+    assert await store.page(Task, 10, owner="nobody") == []
+
+
+async def test_nested_fields_can_be_asked_for(store: Store) -> None:
+    task = a_task()
+    await store.commit([Save(task, 0), Save(a_task(), 0)])
+    assert await store.count(Task, video__media_id=task.video.media_id, state=(State.WAITING,)) == 1
+
+
+async def test_many_commits_at_once_lose_nothing(store: Store) -> None:
+    tasks = [a_task() for _ in range(60)]
+    await asyncio.gather(*(store.commit([Save(task, 0)]) for task in tasks))
+    assert await store.count(Task, owner="owner") == 60
+
+
+async def test_a_store_that_is_away_says_so() -> None:
+    store = MemoryStore()
+    store.away = True
+    with pytest.raises(Unavailable):
+        await store.commit([Save(a_task(), 0)])
+    with pytest.raises(Unavailable):
+        await store.get(Task, "x")
+
+
+async def another_hub(store: Store) -> Store:
+    """The same database through another hub's eyes."""
+    if isinstance(store, MemoryStore):
+        other = MemoryStore("another-hub")
+        other.collections = store.collections
+        return other
+    assert isinstance(store, MongoStore)
+    return MongoStore(store.client, store.database.name, "another-hub")

@@ -1,0 +1,248 @@
+"""The model in a process of its own, so that nothing it does can keep the worker from answering the hub.
+
+Owns both ends of that pipe: `Child` here, `main` in the new process. Never knows the hub. The process is spawned,
+not forked: task functions are found again by their module and name. It lives from job to job, so that a loaded
+model stays loaded, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+from .errors import AttemptFailed, BadInput, Stopped
+from .job import Job, Order, Report, Stats, TaskFunction
+from .threads import in_thread, tell
+
+GRACE_S = 2.0  # how long a cancelled task function may take to notice
+PACE_S = 0.25  # at most one report in this time
+NAME = "model"  # what the processes are called, with a number behind it
+
+Functions = Mapping[str, TaskFunction]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Parent to child: end the running job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Child to parent: the function returned."""
+
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """Child to parent: the function raised; `final` is true for bad input."""
+
+    code: str
+    detail: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The pipe is closed: the process is gone."""
+
+
+Reply = Report | Done | Raised | Ended
+
+
+class Child:
+    """One slot: runs one order at a time, in a process that is started when it is needed and not there."""
+
+    def __init__(self, number: int, functions: Functions) -> None:
+        self.name = f"{NAME}-{number}"
+        self.functions = functions
+        self.process: SpawnProcess | None = None
+        self.pipe: Connection | None = None
+        self.replies: asyncio.Queue[Reply] = asyncio.Queue()
+
+    def start(self) -> None:
+        """Start the process, unless it runs."""
+        if self.process is not None and self.process.is_alive():
+            return
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=main, args=(theirs, dict(self.functions)), name=self.name)
+        self.process.start()
+        theirs.close()
+        self.replies = asyncio.Queue()
+        threading.Thread(
+            target=listen, args=(self.pipe, asyncio.get_running_loop(), self.replies.put_nowait), daemon=True,
+        ).start()
+
+    async def run(self, order: Order, on_report: Callable[[Report], None]) -> dict[str, float]:
+        """Have one order carried out; what its function returned comes back.
+
+        When the waiting is cancelled the function is told to stop, and killed if it does not.
+
+        Raises:
+            BadInput: the function says that this input will never do.
+            AttemptFailed: `worker_error`, the function raised; `worker_crashed`, its process ended.
+        """
+        self.start()
+        assert self.pipe is not None
+        pipe = self.pipe
+        try:
+            await in_thread(lambda: pipe.send(order))
+            while isinstance(reply := await self.replies.get(), Report):
+                on_report(reply)
+        except OSError:
+            reply = Ended()
+        except asyncio.CancelledError:
+            await self.wind_down(pipe)
+            raise
+        match reply:
+            case Done():
+                return reply.stats
+            case Raised():
+                raise (BadInput if reply.final else AttemptFailed)(reply.code, reply.detail)
+            case Ended():
+                raise AttemptFailed("worker_crashed", await self.last_words())
+
+    async def wind_down(self, pipe: Connection) -> None:
+        """End the running job: by word, then by force."""
+        try:
+            pipe.send(Stop())
+            async with asyncio.timeout(GRACE_S):
+                while isinstance(await self.replies.get(), Report):
+                    pass
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            self.kill()
+
+    async def last_words(self) -> str:
+        """How the process ended, for people; the next job gets a new one."""
+        process, self.process = self.process, None
+        assert process is not None
+        await in_thread(process.join)
+        if process.exitcode is not None and process.exitcode < 0:
+            return f"the model's process was ended by {signal.Signals(-process.exitcode).name}"
+        return f"the model's process ended with exit code {process.exitcode}"
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join(1.0)
+            self.process = None
+
+
+def listen(pipe: Connection, loop: asyncio.AbstractEventLoop, receive: Callable[[Reply], None]) -> None:
+    """Carry replies from the pipe to the loop until the process, or the loop, ends."""
+    reply: Reply = Report("", 0.0)
+    while not isinstance(reply, Ended):
+        try:
+            reply = pipe.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            reply = Ended()
+        if not tell(loop, receive, reply):
+            break
+    pipe.close()
+
+
+# --- in the process of the model --------------------------------------------------------------------------------
+
+
+class Outlet:
+    """The child's end for replies: thins reports to one in `PACE_S`, and loses no phase's last one."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.lock = threading.Lock()
+        self.waiting: dict[str, Report] = {}
+        self.some = threading.Event()
+        threading.Thread(target=self.pump, daemon=True).start()
+
+    def report(self, report: Report) -> None:
+        with self.lock:
+            self.waiting.pop(report.phase, None)
+            self.waiting[report.phase] = report
+            self.some.set()
+
+    def pump(self) -> None:
+        while True:
+            self.some.wait()
+            with self.lock:
+                if self.waiting:
+                    self.send(self.waiting.pop(next(iter(self.waiting))))
+                if not self.waiting:
+                    self.some.clear()
+            time.sleep(PACE_S)
+
+    def finish(self, reply: Done | Raised) -> None:
+        """Send what still waits, then how it ended."""
+        with self.lock:
+            for report in self.waiting.values():
+                self.send(report)
+            self.waiting.clear()
+            self.some.clear()
+            self.send(reply)
+
+    def send(self, reply: Report | Done | Raised) -> None:
+        try:
+            self.pipe.send(reply)
+        except OSError:
+            os._exit(0)  # nobody listens any more: the parent is gone
+
+
+def main(pipe: Connection, functions: Functions) -> None:
+    """The life of the model's process: one order after the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    orders: queue.SimpleQueue[tuple[Order, threading.Event]] = queue.SimpleQueue()
+    threading.Thread(target=obey, args=(pipe, orders), daemon=True).start()
+    outlet = Outlet(pipe)
+    while True:
+        order, stop = orders.get()
+        outlet.finish(perform(functions[order.model], Job(order, outlet.report, stop)))
+
+
+def obey(pipe: Connection, orders: queue.SimpleQueue[tuple[Order, threading.Event]]) -> None:
+    """Take orders from the parent, and end this process with it."""
+    stop = threading.Event()
+    try:
+        while True:
+            match pipe.recv():
+                case Order() as order:
+                    stop = threading.Event()
+                    orders.put((order, stop))
+                case Stop():
+                    stop.set()
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def perform(function: TaskFunction, job: Job) -> Done | Raised:
+    """Call the task function and put its end into words."""
+    try:
+        stats = numbers(function(job))
+    except BadInput as error:
+        return Raised(error.code, error.detail, final=True)
+    except Stopped:
+        return Raised("stopped", "the job was cancelled")
+    except Exception as error:
+        traceback.print_exc()
+        return Raised("worker_error", f"{type(error).__name__}: {error}")
+    if not job.output.is_file():
+        return Raised("no_result", "the task function wrote no output")
+    return Done(stats)
+
+
+def numbers(stats: Stats) -> dict[str, float]:
+    """What can be told about the work: finite numbers by name."""
+    told = {str(name): float(value) for name, value in (stats or {}).items()}
+    return {name: value for name, value in told.items() if math.isfinite(value)}

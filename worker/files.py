@@ -1,0 +1,212 @@
+"""Files over plain HTTP: inputs come, results go, in pieces of a fixed size, whatever their length.
+
+Owns the two transfers with their checks and their retries. All of it blocks and belongs into a thread; `stop` is how
+the loop ends it. Links carry a job's token in their query, so no error and no log line here shows more of a link
+than its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from .errors import AttemptFailed, LeaseGone, Stopped
+
+PIECE = 256 * 1024
+TIMEOUT_S = 30.0  # for one read or write on the socket
+PATIENCE_S = 300.0  # how long a hub that is away is waited for
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+GONE = frozenset({401, 403, 404, 409})
+LONGEST_ANSWER = 64 * 1024
+
+T = TypeVar("T")
+Moved = Callable[[int, int], None]  # bytes so far, bytes in all
+
+
+class Again(Exception):
+    """The same request may work soon, not earlier than in `after` seconds; the text says what happened."""
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Uploaded(msgspec.Struct):
+    """What the hub says about a file that it took."""
+
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one transfer is carried out: `stop` ends it, `moved` hears of each piece."""
+
+    stop: threading.Event
+    moved: Moved = lambda done, total: None
+    patience_s: float = PATIENCE_S
+    first_pause_s: float = FIRST_PAUSE_S
+
+
+def fetch(url: str, target: Path, sha256: str, size: int, wire: Wire) -> None:
+    """Fetch `size` bytes into `target` and check them.
+
+    Raises:
+        AttemptFailed: `input_corrupt`, these are not the bytes promised; `input_unavailable`, they cannot be had.
+        Stopped: `wire.stop` was set.
+    """
+    def once() -> None:
+        with Request(url, wire.stop) as request:
+            request.start("GET", {})
+            request.end()
+            answer = request.answer()
+            if answer.status != 200:
+                raise AttemptFailed("input_unavailable", f"the hub answered {answer.status}")
+            request.save(answer, target, size, sha256, wire.moved)
+
+    insist(once, "input_unavailable", wire)
+
+
+def upload(url: str, source: Path, name: str, content_type: str, purpose: str, wire: Wire) -> Uploaded:
+    """Send a file as one creation-with-upload request (tus 1.0.0); its id and its hash come back.
+
+    Raises:
+        AttemptFailed: `upload_refused`, the hub does not take it; `upload_failed`, it could not be sent.
+        LeaseGone: its links are not valid any more.
+        Stopped: `wire.stop` was set.
+    """
+    size = source.stat().st_size
+    metadata = {"filename": name, "filetype": content_type, "purpose": purpose}
+    headers = {
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": str(size),
+        "Upload-Metadata": ",".join(f"{k} {b64encode(v.encode()).decode()}" for k, v in metadata.items()),
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(size),
+    }
+
+    def once() -> Uploaded:
+        with Request(url, wire.stop) as request:
+            request.start("POST", headers)
+            sha256 = request.send(source, size, wire.moved)
+            answer = request.answer()
+            if answer.status in GONE:
+                raise LeaseGone(f"the hub answered {answer.status} to the upload")
+            if answer.status != 201:
+                raise AttemptFailed("upload_refused", f"the hub answered {answer.status}")
+            try:
+                uploaded = msgspec.json.decode(answer.read(LONGEST_ANSWER), type=Uploaded)
+            except msgspec.DecodeError as error:
+                raise Again(f"the hub's answer makes no sense: {error}") from None
+            if uploaded.sha256 != sha256:
+                raise Again("the file arrived damaged")
+            return uploaded
+
+    return insist(once, "upload_failed", wire)
+
+
+def insist(once: Callable[[], T], code: str, wire: Wire) -> T:
+    """Try until it works, patience ends or there is no point any more."""
+    until = time.monotonic() + wire.patience_s
+    pause = wire.first_pause_s
+    while True:
+        try:
+            return once()
+        except (Again, OSError, HTTPException) as error:
+            if wire.stop.is_set():
+                raise Stopped from None
+            wait = max(random.uniform(pause / 2, pause), getattr(error, "after", 0.0))
+            if time.monotonic() + wait > until:
+                raise AttemptFailed(code, f"{type(error).__name__}: {error}") from error
+        if wire.stop.wait(wait):
+            raise Stopped
+        pause = min(LONGEST_PAUSE_S, pause * 2)
+
+
+class Request:
+    """One HTTP request on a connection of its own."""
+
+    def __init__(self, url: str, stop: threading.Event) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise AttemptFailed("bad_link", "a link of this job is no http address")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self.connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.stop = stop
+
+    def __enter__(self) -> Request:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.close()
+
+    def start(self, method: str, headers: dict[str, str]) -> None:
+        self.connection.putrequest(method, self.target, skip_accept_encoding=True)
+        for name, value in headers.items():
+            self.connection.putheader(name, value)
+
+    def end(self) -> None:
+        self.connection.endheaders()
+
+    def send(self, source: Path, size: int, moved: Moved) -> str:
+        """Send the file as the body and give its SHA-256; a hub that hangs up early has answered early."""
+        digest, done = hashlib.sha256(), 0
+        self.end()
+        try:
+            with source.open("rb") as file:
+                while piece := file.read(PIECE):
+                    self.check()
+                    digest.update(piece)
+                    self.connection.send(piece)
+                    done += len(piece)
+                    moved(done, size)
+        except ConnectionError:
+            if self.connection.sock is None:
+                raise
+        return digest.hexdigest()
+
+    def answer(self) -> HTTPResponse:
+        """The answer's head.
+
+        Raises:
+            Again: the hub is overloaded or not well.
+        """
+        answer = self.connection.getresponse()
+        if answer.status == 429 or answer.status >= 500:
+            told = answer.getheader("Retry-After", "")
+            after = min(float(told), 60.0) if told.isascii() and told.isdigit() else 0.0
+            raise Again(f"the hub answered {answer.status}", after)
+        return answer
+
+    def save(self, answer: HTTPResponse, target: Path, size: int, sha256: str, moved: Moved) -> None:
+        """Write the body to `target`, never more than `size` bytes of it, and check that it is what it should be."""
+        digest, done = hashlib.sha256(), 0
+        with target.open("wb") as file:
+            while piece := answer.read(PIECE):
+                self.check()
+                done += len(piece)
+                if done > size:
+                    raise AttemptFailed("input_corrupt", f"more than the {size} bytes promised")
+                digest.update(piece)
+                file.write(piece)
+                moved(done, size)
+        if done < size:
+            raise Again(f"{done} bytes of {size} came")
+        if digest.hexdigest() != sha256:
+            raise AttemptFailed("input_corrupt", "the hash is not the one promised")
+
+    def check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped

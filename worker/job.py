@@ -1,0 +1,114 @@
+"""What a task function sees: one job, with its inputs as files and a path for the result.
+
+Owns the function's side of the work. Never knows the hub, a lease or a socket: it runs in a process that has none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import BadInput, Stopped
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job as it is handed to the process of the model; `inputs` maps purposes to fetched files."""
+
+    task: str
+    attempt: int
+    model: str
+    options: dict[str, Any]
+    inputs: dict[str, Path]
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far a task function is: `percent` 0..100 of its own work."""
+
+    phase: str
+    percent: float
+    frames_done: int | None = None
+    message: str = ""
+
+
+Stats = Mapping[str, float] | None
+TaskFunction = Callable[["Job"], Stats]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job inside a task function.
+
+    `inputs["video"]` and perhaps `inputs["background"]` are the fetched files, `output` is where the function
+    writes the finished video, `options` is what the user chose, `attempt` counts from 1. A function may return
+    numbers about its work; "frames" among them is how many frames it wrote.
+    """
+
+    BadInput = BadInput
+
+    order: Order
+    send: Callable[[Report], None] = lambda report: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def task(self) -> str:
+        return self.order.task
+
+    @property
+    def attempt(self) -> int:
+        return self.order.attempt
+
+    @property
+    def model(self) -> str:
+        return self.order.model
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.order.options
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        return self.order.inputs
+
+    @property
+    def output(self) -> Path:
+        return self.order.output
+
+    @property
+    def cancelled(self) -> bool:
+        """True once nobody wants the result; two seconds later the process is ended by force."""
+        return self.stop.is_set()
+
+    def report(self, phase: str, percent: float, frames_done: int | None = None, message: str = "") -> None:
+        """Say how far the work is: a phase out of segment, composite, encode, and percent 0..100 of this function.
+
+        Call it as often as you like; what is too much is left out on the way.
+
+        Raises:
+            Stopped: the job was cancelled; let it pass.
+        """
+        if self.cancelled:
+            raise Stopped
+        self.send(Report(phase, percent, frames_done, message))
+
+    def progress(self, frames: Iterable[T], phase: str = "segment", total: int | None = None) -> Iterator[T]:
+        """Pass `frames` through and report each; `total` is their number, taken from `len` where there is one.
+
+        Raises:
+            Stopped: the job was cancelled; let it pass.
+        """
+        if total is None and hasattr(frames, "__len__"):
+            total = len(frames)
+        done = 0
+        self.report(phase, 0.0, 0)
+        for frame in frames:
+            yield frame
+            done += 1
+            self.report(phase, 100.0 * done / total if total else 0.0, done)

@@ -54,10 +54,14 @@ log = structlog.get_logger(__name__)
 
 
 class Hub:
-    """A running hub: everything made, wired and started in order, and stopped in the reverse order."""
+    """A running hub: everything made, wired and started in order, and stopped in the reverse order.
 
-    def __init__(self, settings: Settings) -> None:
+    A `store` that is given is used as it is, and outlives the hub.
+    """
+
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
         self.settings = settings
+        self.store = store
         self.port = settings.port
         self.parts = AsyncExitStack()
         self.rooms: Rooms
@@ -77,7 +81,7 @@ class Hub:
         """
         settings = self.settings
         clock = SystemClock()
-        store = await self.parts.enter_async_context(opened_store(settings, supervise=True))
+        store = self.store or await self.parts.enter_async_context(opened_store(settings, supervise=True))
         secret = settings.jwt_secret.encode()
         links = Links(secret, "")
         files = make_files(settings)
@@ -264,7 +268,7 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
         if local_worker:
             token = await enter_interface(hub.rooms.store, LOCAL_WORKER)
             beside = LocalWorker(hub.url, token, name=LOCAL_WORKER)
-            await beside.start()
+            beside.start()
         print(f"\n  The hub is at {settings.api_base_url}  (Ctrl-C stops it)\n", file=sys.stdout, flush=True)
         await stop.wait()
         log.info("hub_stopping")

@@ -8,6 +8,7 @@ listed in store/probe_wire.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import math
 import os
@@ -211,7 +212,7 @@ class Probe:
 
         Raises:
             ServerGone: the fork server died on the way.
-            MediaRefused: the child wrote more than it may, or nothing came back in time.
+            MediaRefused: nothing came back in time, not even from the fork server.
         """
         answers, child_answers = socket.socketpair()
         verdicts, server_verdicts = socket.socketpair()
@@ -224,7 +225,7 @@ class Probe:
                 async with asyncio.timeout(job.wall_s + GRACE_S):
                     answer = await receive(answers, MAX_ANSWER)
                     if len(answer) == MAX_ANSWER:
-                        raise refusal("probe_crashed")
+                        verdicts.shutdown(socket.SHUT_WR)  # hang up: the fork server ends the child now
                     verdict = await receive(verdicts, 256)
             except TimeoutError:
                 await self.drop(server)
@@ -241,7 +242,12 @@ def open_plain(path: Path) -> tuple[int, int]:
         MediaRefused: something else than a file.
         FileNotFoundError: nothing there.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise refusal("not_video") from None
+        raise
     facts = os.fstat(file)
     if not stat.S_ISREG(facts.st_mode):
         os.close(file)

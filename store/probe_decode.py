@@ -104,7 +104,7 @@ def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
         frame = next(container.decode(video=0))
     check_size(frame.width, frame.height, job)
     turn = clockwise(frame)
-    width, height = as_shown(frame.width, frame.height, Fraction(1), turn)
+    width, height = as_shown(frame.width, frame.height, None, turn)
     facts = {
         "width": width, "height": height, "rotation": turn,
         "codec": decoder, "pixel_format": frame.format.name, "container": header.kind,
@@ -149,14 +149,16 @@ def video(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
         typical = decode_at(container, stream, max(key for key in packets.keys if key <= wanted))
         frames = count_decoded(container, stream, packets) if job.every_frame else packets.count
         turn = clockwise(first)
-        width, height = as_shown(first.width, first.height, stream.sample_aspect_ratio, turn)
+        aspect = stream.sample_aspect_ratio
+        width, height = as_shown(first.width, first.height, aspect, turn)
+        check_size(width, height, job)
         facts = {
             "width": width, "height": height, "rotation": turn, "frames": frames,
             "codec": context.codec.canonical_name, "pixel_format": first.format.name,
             "container": container_name(container, head), "audio_codec": audio_codec(container),
             **timing(packets, stream),
         }
-        return facts, poster(typical, turn)
+        return facts, poster(typical, turn, aspect)
 
 
 def open_video(file: BinaryIO, job: Job, head: bytes, cut_off: bool) -> Any:
@@ -308,10 +310,11 @@ def as_shown(width: int, height: int, aspect: Fraction | None, turn: int) -> tup
     return (height, width) if turn in (90, 270) else (width, height)
 
 
-def poster(frame: Any, turn: int) -> bytes:
-    """The picture as a JPEG, upright, at most 640 pixels on its long side."""
-    scale = min(1.0, POSTER_SIDE / max(frame.width, frame.height))
-    width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
+def poster(frame: Any, turn: int, aspect: Fraction | None = None) -> bytes:
+    """The picture as a JPEG, as shown, at most 640 pixels on its long side."""
+    shown = as_shown(frame.width, frame.height, aspect, turn=0)
+    scale = min(1.0, POSTER_SIDE / max(shown))
+    width, height = (max(2, round(side * scale)) for side in shown)
     small = frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray()
     upright = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(small, -turn // 90)), "rgb24")
     encoder = av.CodecContext.create("mjpeg", "w")

@@ -1,4 +1,4 @@
-"""What a file says about itself before anything is decoded: a picture's kind and size, whether it moves, what is missing.
+"""What a file says about itself before anything is decoded: a picture's kind, size and motion, what is missing.
 
 Owns the header formats of JPEG, PNG and WebP and the outermost layer of MP4, Matroska and AVI, as far as a decision
 before decoding needs them. Decodes no pixel.

@@ -208,7 +208,7 @@ def main(pipe: Connection, functions: Functions) -> None:
     outlet = Outlet(pipe)
     while True:
         order, stop = orders.get()
-        outlet.finish(perform(functions[order.model], Job(order, outlet.report, stop)))
+        outlet.finish(perform(functions, Job(order, outlet.report, stop)))
 
 
 def obey(pipe: Connection, orders: queue.SimpleQueue[tuple[Order, threading.Event]]) -> None:
@@ -226,10 +226,10 @@ def obey(pipe: Connection, orders: queue.SimpleQueue[tuple[Order, threading.Even
         os._exit(0)
 
 
-def perform(function: TaskFunction, job: Job) -> Done | Raised:
-    """Call the task function and put its end into words."""
+def perform(functions: Functions, job: Job) -> Done | Raised:
+    """Call the model's function and put its end into words."""
     try:
-        stats = numbers(function(job))
+        stats = numbers(functions[job.model](job))
     except BadInput as error:
         return Raised(error.code, error.detail, final=True)
     except Stopped:

@@ -14,7 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, InvalidURL
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -123,6 +123,8 @@ def insist(once: Callable[[], T], code: str, wire: Wire) -> T:
     while True:
         try:
             return once()
+        except InvalidURL:
+            raise AttemptFailed("bad_link", "a link of this job is no http address") from None
         except (Again, OSError, HTTPException) as error:
             if wire.stop.is_set():
                 raise Stopped from None
@@ -140,7 +142,7 @@ class Request:
     def __init__(self, url: str, stop: threading.Event) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise AttemptFailed("bad_link", "a link of this job is no http address")
+            raise InvalidURL
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self.connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -192,6 +194,8 @@ class Request:
 
     def save(self, answer: HTTPResponse, target: Path, size: int, sha256: str, moved: Moved) -> None:
         """Write the body to `target`, never more than `size` bytes of it, and check that it is what it should be."""
+        if answer.length is not None and answer.length != size:
+            raise AttemptFailed("input_corrupt", f"{answer.length} bytes, {size} were promised")
         digest, done = hashlib.sha256(), 0
         with target.open("wb") as file:
             while piece := answer.read(PIECE):
@@ -200,7 +204,10 @@ class Request:
                 if done > size:
                     raise AttemptFailed("input_corrupt", f"more than the {size} bytes promised")
                 digest.update(piece)
-                file.write(piece)
+                try:
+                    file.write(piece)
+                except OSError as error:
+                    raise AttemptFailed("worker_disk", str(error.strerror)) from error
                 moved(done, size)
         if done < size:
             raise Again(f"{done} bytes of {size} came")

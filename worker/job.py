@@ -6,7 +6,7 @@ Owns the function's side of the work. Never knows the hub, a lease or a socket: 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,7 +104,7 @@ class Job:
         Raises:
             Stopped: the job was cancelled; let it pass.
         """
-        if total is None and hasattr(frames, "__len__"):
+        if total is None and isinstance(frames, Sized):
             total = len(frames)
         done = 0
         self.report(phase, 0.0, 0)

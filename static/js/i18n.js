@@ -87,9 +87,24 @@ export class Language extends EventTarget {
     return this.unit(Math.round(seconds / 1800) / 2, "hour");
   }
 
+  /** From so long to so long, in one unit: 3–5 minutes. */
+  spans(from, to) {
+    const [unit, seconds, step] = to < 55 ? ["second", 1, 5] : to < 3300 ? ["minute", 60, 1] : ["hour", 3600, .5];
+    const [low, high] = [from, to].map((each) => Math.max(step, Math.round(each / seconds / step) * step));
+    return low === high ? this.unit(high, unit) : this.units(unit).formatRange(low, high);
+  }
+
   unit(value, unit) {
-    const style = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 1 };
-    return new Intl.NumberFormat(this.tag, style).format(value);
+    return this.units(unit).format(value);
+  }
+
+  units(unit) {
+    return new Intl.NumberFormat(this.tag, { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 1 });
+  }
+
+  /** Short facts in a line; a line break never leaves a dot in front. */
+  line(...facts) {
+    return facts.flat().filter(Boolean).join("\u00a0· ");
   }
 
   /** A moment: the time alone for today, else with the date. */
@@ -119,7 +134,10 @@ export class Language extends EventTarget {
 
   /** What a problem says to people: our own words for the codes that have them, else the hub's. */
   problem(problem) {
-    if (this.has(`problem.${problem.code}`)) return this.t(`problem.${problem.code}`);
+    const codes = [...(problem.errors ?? []).map((error) => error.code), problem.code];
+    const known = codes.find((code) => this.has(`problem.${code}`));
+    if (known) return this.t(`problem.${known}`);
+    if (problem.code.startsWith("result_")) return this.t("problem.result", { detail: problem.detail });
     if (problem.code === "network") return this.t("error.network");
     if (problem.code === "unreadable") return this.t("error.unreadable", { status: problem.status });
     return problem.detail || this.t("error.unknown", { code: problem.code });

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -47,10 +47,10 @@ async def documents(uri: str) -> AsyncIterator[Documents]:
         yield client.get_database("test").get_collection("documents")
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait for a condition that nothing announces."""
     async with asyncio.timeout(seconds):
-        while not await holds():
+        while not holds():
             await asyncio.sleep(0.02)
 
 
@@ -69,7 +69,7 @@ async def test_data_outlives_a_clean_stop_and_stopping_twice_is_harmless(tmp_pat
     async with documents(mongod.uri) as collection:
         await collection.insert_one({"_id": 1})
     assert monotonic() - began < 5
-    assert system.outdated("6.0.5") and mongod.version.count(".") == 2
+    assert mongod.version.count(".") == 2
     with pytest.raises(RuntimeError):
         await mongod.start()
     first = mongod.pid
@@ -106,11 +106,11 @@ async def test_p5_acknowledged_writes_outlive_kill_9_and_the_same_client_goes_on
             for _ in range(2):
                 before, killed = len(acknowledged), mongod.pid
                 assert killed
-                await until(lambda: has(len(acknowledged) > before + 20))
+                await until(lambda: len(acknowledged) > before + 20)
                 os.kill(killed, signal.SIGKILL)
-                await until(lambda: has(mongod.pid != killed and len(logged) >= 2))
+                await until(lambda: mongod.pid != killed and len(logged) >= 2)
                 before, began = len(acknowledged), monotonic()
-                await until(lambda: has(len(acknowledged) > before + 20))
+                await until(lambda: len(acknowledged) > before + 20)
                 assert monotonic() - began < 5
         writing.cancel()
         await asyncio.wait([writing])
@@ -121,10 +121,6 @@ async def test_p5_acknowledged_writes_outlive_kill_9_and_the_same_client_goes_on
     assert [each["exit_code"] for each in logged if each["event"] == "mongod_died"] == [-9, -9]
 
 
-async def has(condition: bool) -> bool:
-    return condition
-
-
 async def test_it_tries_again_until_mongod_can_start(tmp_path: Path) -> None:
     mongod = Embedded(tmp_path)
     await mongod.start()
@@ -133,9 +129,9 @@ async def test_it_tries_again_until_mongod_can_start(tmp_path: Path) -> None:
         os.kill(mongod.pid, signal.SIGSTOP)
         (tmp_path / "mongo/db").rename(tmp_path / "mongo/away")
         os.kill(mongod.pid, signal.SIGKILL)
-        await until(lambda: has(any(each["event"] == "mongod_restart_failed" for each in logged)))
+        await until(lambda: any(each["event"] == "mongod_restart_failed" for each in logged))
         (tmp_path / "mongo/away").rename(tmp_path / "mongo/db")
-        await until(lambda: has(any(each["event"] == "mongod_started" for each in logged)))
+        await until(lambda: any(each["event"] == "mongod_started" for each in logged))
     async with documents(mongod.uri) as collection:
         await collection.insert_one({})
     await mongod.stop()
@@ -160,15 +156,6 @@ async def test_an_errand_uses_the_mongod_of_a_running_hub_and_leaves_it(running:
         assert await collection.find_one()
 
 
-async def test_an_errand_without_a_hub_has_a_mongod_of_its_own(tmp_path: Path) -> None:
-    with capture_logs() as logged:
-        async with attached(tmp_path) as uri, documents(uri) as collection:
-            await collection.insert_one({})
-    assert [each["event"] for each in logged if each["event"] != "outdated_mongod_started"] == [
-        "mongod_started", "mongod_stopped"
-    ]
-
-
 async def test_motor_takes_the_uri(running: Embedded) -> None:
     client: Any = AsyncIOMotorClient(running.uri)
     assert (await client.admin.command("hello"))["isWritablePrimary"]
@@ -176,15 +163,14 @@ async def test_motor_takes_the_uri(running: Embedded) -> None:
 
 
 def test_nobody_else_can_reach_it(running: Embedded) -> None:
-    def inodes(*kinds: str) -> set[str]:
-        tables = [Path(f"/proc/{running.pid}/net/{kind}").read_text().splitlines()[1:] for kind in kinds]
-        return {line.split()[9] for table in tables for line in table}
+    def rows(kind: str) -> list[list[str]]:
+        return [line.split() for line in Path(f"/proc/{running.pid}/net/{kind}").read_text().splitlines()[1:]]
 
     opened = [os.readlink(link) for link in Path(f"/proc/{running.pid}/fd").iterdir() if link.is_symlink()]
     sockets = {name[len("socket:["):-1] for name in opened if name.startswith("socket:[")}
-    assert sockets and not sockets & inodes("tcp", "tcp6", "udp", "udp6")
+    assert not [row for kind in ("tcp", "tcp6", "udp", "udp6") for row in rows(kind) if row[9] in sockets]
+    assert {row[7] for row in rows("unix") if row[6] in sockets and len(row) > 7} == {"./m.sock"}
     assert running.home.stat().st_mode & 0o777 == 0o700
-    assert not Path("/tmp/mongodb-27017.sock").exists()
 
 
 def test_mongod_gets_neither_our_secrets_nor_ctrl_c(running: Embedded) -> None:
@@ -193,6 +179,7 @@ def test_mongod_gets_neither_our_secrets_nor_ctrl_c(running: Embedded) -> None:
     assert os.getsid(running.pid) != os.getsid(0)
 
 
+BONDS = ["prctl", "nothing", *(["setpriv"] if shutil.which("setpriv") else [])]
 HUB = """
 import asyncio, sys
 from pathlib import Path
@@ -210,35 +197,41 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("bond", ["setpriv", "prctl", "nothing"])
-async def test_mongod_goes_with_a_killed_hub_and_the_next_hub_starts(tmp_path: Path, bond: str) -> None:
-    """P15: also where nothing binds mongod to its parent, the next hub gets the folder."""
-    if bond == "setpriv" and not shutil.which("setpriv"):
-        pytest.skip("no setpriv here")
-    hub = subprocess.Popen(
-        [sys.executable, "-c", HUB, str(tmp_path), bond], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert hub.stdout
-    said = hub.stdout
-    orphan = int(await asyncio.to_thread(lambda: next(line for line in said if line.strip().isdigit())))
-    hub.kill()
-    hub.communicate()
-    if bond != "nothing":
-        await until(lambda: has(not alive(orphan)), seconds=5)
-    mongod = Embedded(tmp_path)
-    with capture_logs() as logged:
+async def test_p15_mongod_goes_with_a_killed_hub_and_the_next_hub_starts(tmp_path: Path) -> None:
+    """Also where nothing binds mongod to its parent, the next hub gets the folder; at one time, as each takes long."""
+
+    async def kill_and_start_again(bond: str) -> None:
+        folder = tmp_path / bond
+        hub = subprocess.Popen([sys.executable, "-c", HUB, str(folder), bond], cwd=ROOT, stdout=subprocess.PIPE)
+        assert hub.stdout
+        said = hub.stdout
+        orphan = int(await asyncio.to_thread(lambda: next(line for line in said if line.strip().isdigit())))
+        hub.kill()
+        hub.communicate()
+        if bond != "nothing":
+            await until(lambda: not alive(orphan), seconds=5)
+        mongod = Embedded(folder)
         await mongod.start()
-    assert not alive(orphan)
-    assert ("orphan_found" in [each["event"] for each in logged]) == (bond == "nothing")
-    async with documents(mongod.uri) as collection:
-        await collection.insert_one({})
-    await mongod.stop()
+        assert not alive(orphan)
+        async with documents(mongod.uri) as collection:
+            await collection.insert_one({})
+        await mongod.stop()
+
+    with capture_logs() as logged:
+        await asyncio.gather(*(kill_and_start_again(bond) for bond in BONDS))
+    assert [each["home"] for each in logged if each["event"] == "orphan_found"] == [str(tmp_path / "nothing/mongo")]
 
 
-@pytest.mark.parametrize("name", ["l" * 120, "Blank, plus+ Größe: 100%"], ids=["long", "odd"])
-async def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    async with attached(tmp_path / name) as uri, documents(uri) as collection:
-        await collection.insert_one({})
-        assert await collection.count_documents({}) == 1
+async def test_any_path_will_do_and_an_errand_without_a_hub_leaves_no_mongod(tmp_path: Path) -> None:
+    async def write(folder: Path) -> None:
+        async with attached(folder) as uri, documents(uri) as collection:
+            await collection.insert_one({})
+            assert await collection.count_documents({}) == 1
+
+    with capture_logs() as logged:
+        await asyncio.gather(write(tmp_path / ("l" * 120)), write(tmp_path / "Blank, plus+ Größe: 100%"))
+    started = [each["pid"] for each in logged if each["event"] == "mongod_started"]
+    assert len(started) == 2 and not any(alive(pid) for pid in started)
 
 
 async def test_a_set_that_was_made_under_another_address_is_taken_over(
@@ -256,7 +249,7 @@ async def test_a_set_that_was_made_under_another_address_is_taken_over(
 async def test_a_start_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
     mongod = Embedded(tmp_path)
     starting = asyncio.create_task(mongod.start())
-    await until(lambda: has(mongod.pid is not None))
+    await until(lambda: mongod.pid is not None)
     process = mongod.pid
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -19,7 +19,8 @@ yes; anything else that it raises may go better elsewhere or later. Nothing is l
 are loaded before the first call.
 """
 
-from .errors import BadInput, Stopped
+from worker.errors import BadInput, Stopped
+
 from .models import MODELS
 from .pipeline import Stats, replace_background
 

@@ -12,7 +12,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from .errors import BadInput
+from worker.errors import BadInput
+
 from .options import Color
 from .picture import Alpha, Picture, resize
 

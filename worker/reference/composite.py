@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from av import VideoFrame
 
-from .errors import BadInput
+from worker.errors import BadInput
+
 from .options import Color
 from .picture import LIMITED, Alpha, Picture, Plane, planes
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hub.messages import Model
+from worker.errors import BadInput
 
 from .chroma import ChromaKey
 from .classical import GrabCut, StillCamera
-from .errors import BadInput
 from .neural import Selfie
 from .options import Options
 from .picture import Alpha, Picture
@@ -77,7 +77,7 @@ ENTRIES = (
             alias="Centred portrait, no network / 居中人像(无神经网络)",
             description="One person, head and shoulders, in the middle of the picture, clothes unlike the wall. Uses no "
             "trained weights; slower and rougher than mediapipe-selfie. / "
-            "单人头肩像,位于画面中央,且与背景颜色不同。不使用训练权重,比 mediapipe-selfie 更慢、更粗糙。",
+            "单人头肩像,位于画面中央,且与背景颜色不同。不使用训练权重,边缘较粗糙。",
         ),
         lambda options, pictures: GrabCut(),
     ),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BadInput
+from worker.errors import BadInput
 
 Color = tuple[int, int, int]  # red, green, blue, 0..255
 

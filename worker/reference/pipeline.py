@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 from av import Packet, VideoFrame
 
+from worker.errors import BadInput, Stopped
+
 from .composite import Background, cover, plain, read_picture
-from .errors import BadInput, Stopped
 from .models import find_model
 from .options import Options, parse_options
 from .picture import Picture, Plane, matrix, picture

@@ -6,6 +6,7 @@ grow with the length of the video.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,8 +17,10 @@ from typing import Any, Self, cast
 import av
 import av.error
 from av import AudioFrame, AudioStream, Packet, VideoFrame, VideoStream
+from av.stream import Disposition
 
-from .errors import BadInput
+from worker.errors import BadInput
+
 from .picture import LIMITED, matrix, orientation
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
@@ -104,9 +107,10 @@ class Reader:
         return 1 / self.shape if orientation(frame).swap else self.shape
 
     def _picture_stream(self) -> VideoStream:
-        stream = self._file.streams.best("video")
-        if not isinstance(stream, VideoStream) or stream.disposition & stream.disposition.attached_pic:
+        moving = [one for one in self._file.streams.video if not one.disposition & Disposition.attached_pic]
+        if not moving:
             raise BadInput("no_video", "the file has no moving picture in it")
+        stream = max(moving, key=lambda one: one.width * one.height)  # the one that the hub looks at, too
         if min(stream.width, stream.height) < 2:
             raise BadInput("too_small", f"{stream.width}x{stream.height} pixels are no picture")
         if stream.width * stream.height > MAX_PIXELS:
@@ -157,10 +161,12 @@ class Writer:
     def __init__(self, path: Path, source: Reader, first: VideoFrame, width: int, height: int) -> None:
         self._file = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._video = self._picture_stream(source, first, width, height)
+        self._durations: deque[int] = deque()
         self._audio = None if source.audio is None else Sound(self._file, source.audio)
 
     def write(self, frame: VideoFrame) -> None:
-        self._file.mux(self._video.encode(frame))
+        self._durations.append(frame.duration)
+        self._mux_pictures(frame)
 
     def write_sound(self, packet: Packet[Any]) -> None:
         if self._audio is not None:
@@ -168,7 +174,7 @@ class Writer:
 
     def finish(self) -> None:
         """Flushes what the encoders still hold and completes the file."""
-        self._file.mux(self._video.encode(None))
+        self._mux_pictures(None)
         if self._audio is not None:
             self._file.mux(self._audio.packets(None))
         self._file.close()
@@ -177,11 +183,16 @@ class Writer:
         """Lets go of the file, finished or not."""
         self._file.close()
 
+    def _mux_pictures(self, frame: VideoFrame | None) -> None:
+        for packet in self._video.encode(frame):
+            packet.duration = self._durations.popleft()  # the encoder forgets it; the last one ends the video
+            self._file.mux(packet)
+
     def _picture_stream(self, source: Reader, first: VideoFrame, width: int, height: int) -> VideoStream:
         stream = self._file.add_stream("libx264", rate=source.rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = source.time_base
-        stream.options = {"preset": "veryfast", "crf": "23", "bf": "0"}  # B-frames would blur the end of uneven times
+        stream.options = {"preset": "veryfast", "crf": "23", "bf": "0"}  # B-frames: wrong length of uneven times
         context = stream.codec_context
         context.thread_count = THREADS
         context.sample_aspect_ratio = source.shape_of(first)

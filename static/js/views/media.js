@@ -17,12 +17,12 @@ export function poster(media, noun) {
 export function facts(language, media, short = false) {
   const size = media.size ? language.bytes(media.size) : null;
   const dimensions = media.width ? `${media.width}×${media.height}` : null;
-  if (!media.duration) return [dimensions, size].filter(Boolean).join(" · ");
+  if (!media.duration) return language.line(dimensions, size);
   const clock = language.clock(media.duration);
-  if (short) return [clock, dimensions].filter(Boolean).join(" · ");
+  if (short) return language.line(clock, dimensions);
   const frames = media.frames ? language.t("media.frames", { count: media.frames, n: language.number(media.frames) }) : null;
   const sound = language.t(media.has_audio ? "media.sound" : "media.silent");
-  return [clock, dimensions, rate(language, media.fps), frames, size, sound].filter(Boolean).join(" · ");
+  return language.line(clock, dimensions, rate(language, media.fps), frames, size, sound);
 }
 
 function rate(language, fps) {

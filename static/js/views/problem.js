@@ -27,8 +27,6 @@ export class ProblemLine {
 
   words() {
     const { problem, language } = this;
-    if (typeof problem === "string") return language.t(problem, this.values);
-    const fields = (problem.errors ?? []).map((error) => error.detail).filter(Boolean);
-    return [language.problem(problem), ...fields].join(" ");
+    return typeof problem === "string" ? language.t(problem, this.values) : language.problem(problem);
   }
 }

@@ -28,6 +28,7 @@ export class Result {
     const { made, original, together } = this.parts;
     original.muted = true; // one of the two is enough to hear
     made.addEventListener("error", () => this.stale());
+    original.addEventListener("error", () => this.alone());
     for (const type of ["play", "pause", "ended"]) made.addEventListener(type, () => this.update());
     together.addEventListener("click", () => this.playBoth());
     app.language.fill(this.element);
@@ -40,8 +41,13 @@ export class Result {
     const { made, original } = this.parts;
     made.src = task.result.video.url;
     if (task.video.content_url) original.src = task.video.content_url;
-    original.closest("figure").hidden = !task.video.content_url;
-    this.parts.together.hidden = !task.video.content_url;
+    else this.alone();
+  }
+
+  /** The original is gone: its owner may have deleted it since. */
+  alone() {
+    this.parts.original.closest("figure").hidden = true;
+    this.parts.together.hidden = true;
   }
 
   /** An address may have been too old: ask for a new one once, then say that it cannot be played. */

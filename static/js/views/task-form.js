@@ -113,7 +113,7 @@ export class TaskForm {
       this.key = null;
       tasks.put(task);
       frame.say(language.t("form.created", { name: task.video.name }));
-      this.element.dispatchEvent(new CustomEvent("created", { bubbles: true, detail: task.id }));
+      this.element.dispatchEvent(new CustomEvent("ordered", { bubbles: true, detail: task.id }));
     } catch (problem) {
       this.place(problem).problem.show(problem);
     } finally {

@@ -69,6 +69,12 @@ export class TaskList {
     this.updateHead();
   }
 
+  /** Bring a task into view, where the list lies below the form. */
+  reveal(id) {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.rows.get(id)?.element.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
+  }
+
   /** The answer to "earlier": the first page again for its cursor, then one page after the other. */
   async showMore() {
     const { api, tasks } = this.app;

@@ -69,7 +69,7 @@ export class TaskRow {
     setText(at.name, name);
     at.name.title = name;
     setText(at.state, language.t(`state.${task.state}`));
-    setText(at.meta, this.meta().join(" · "));
+    setText(at.meta, language.line(this.meta()));
     at.meta.title = task.attempt > 1 ? language.t("task.attempt_hint") : "";
     at.run.hidden = task.state !== "processing";
     at.progress.value = task.progress;
@@ -105,21 +105,21 @@ export class TaskRow {
     const { language, models } = this.app;
     return [
       models.get(task.model)?.alias || task.model,
-      task.background ? language.t("task.background", { name: task.background.name }) : task.options?.color,
+      task.background ? language.t("task.background", { name: task.background.name }) : task.options?.color && language.t("task.color", { color: task.options.color }),
       task.attempt > 1 ? language.t("task.attempt", { n: language.number(task.attempt) }) : null,
       task.worker && task.state === "processing" ? language.t("task.worker", { worker: task.worker }) : null,
-    ].filter(Boolean);
+    ];
   }
 
   /** The lines that depend on the time. */
   tick() {
     const { task, parts: at } = this;
     const { language } = this.app;
-    setText(at.words, this.words().filter(Boolean).join(" · "));
-    const took = task.ended_at && task.started_at && task.state !== "cancelled"
+    setText(at.words, language.line(this.words()));
+    const took = task.state === "completed" && task.started_at
       ? language.t("task.took", { time: language.span((new Date(task.ended_at) - new Date(task.started_at)) / 1000) })
       : null;
-    setText(at.when, [language.t("task.created", { time: language.moment(task.created_at) }), took].filter(Boolean).join(" · "));
+    setText(at.when, language.line(language.t("task.created", { time: language.moment(task.created_at) }), took));
   }
 
   words() {
@@ -127,13 +127,14 @@ export class TaskRow {
     const { language } = this.app;
     if (task.state === "processing") return [language.t(`phase.${task.phase ?? "none"}`), this.eta()];
     if (task.state !== "waiting") return [];
+    const again = task.attempt > 0 ? language.t("task.again") : null;
     if (task.blocked_by && task.blocked_by !== "all_busy") {
       const key = `blocked.${task.blocked_by}`;
-      return [language.has(key) ? language.t(key) : language.t("blocked.other", { code: task.blocked_by })];
+      return [again, language.has(key) ? language.t(key) : language.t("blocked.other", { code: task.blocked_by })];
     }
     const place = task.position > 1 ? language.t("task.position", { n: language.number(task.position) })
       : language.t(task.position === 1 ? "task.next" : "task.queued");
-    return [place, this.eta() ?? (task.blocked_by ? language.t("blocked.all_busy") : null)];
+    return [again, place, this.eta() ?? (task.blocked_by ? language.t("blocked.all_busy") : null)];
   }
 
   /** When it will be done, as far as that can be said; nothing once the estimate has run out. */
@@ -144,10 +145,9 @@ export class TaskRow {
     const elapsed = (performance.now() - this.etaAt) / 1000;
     const [from, to] = [task.eta.p50 - elapsed, task.eta.p90 - elapsed];
     if (!(from > 1)) return null;
-    const [soon, late] = [language.span(from), language.span(Math.max(from, to))];
-    return to > from * 1.3 && soon !== late
-      ? language.t("task.eta_range", { from: soon, to: late })
-      : language.t("task.eta", { time: soon });
+    return to > from * 1.3
+      ? language.t("task.eta_range", { times: language.spans(from, to) })
+      : language.t("task.eta", { time: language.span(from) });
   }
 
   updateResult(before) {

@@ -13,6 +13,7 @@ export class Workspace {
     this.element = element(html`<div class="workspace"></div>`);
     this.element.append(this.form.element, this.list.element);
     app.tasks.addEventListener("changed", ({ detail }) => this.told(detail));
+    this.element.addEventListener("ordered", ({ detail }) => this.list.reveal(detail));
     addEventListener("beforeunload", (event) => { if (this.form.uploading) event.preventDefault(); }, { signal: app.signal });
     // A file dropped beside the pickers must not make the browser leave the page.
     for (const type of ["dragover", "drop"]) {

@@ -1,0 +1,123 @@
+"""The worker SDK: offer models to a hub, get jobs, give results.
+
+Owns what a user of the SDK sees: which function does which model's jobs, starting and stopping. The conversation with
+the hub is the session's, the models run in processes of their own (child), transfers in threads (files).
+
+    worker = Worker(models=[Model("my-model", description="What it is good for")])
+
+    @worker.task("my-model")
+    def replace(job: Job) -> None:
+        ...write the finished video to job.output...
+
+    if __name__ == "__main__":
+        worker.run("http://hub:6001", token)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+import platform
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from hub.messages import Model
+
+from .child import NAME
+from .errors import Refused
+from .job import TaskFunction
+from .session import Session
+from .transports import Transport, WebSocketTransport
+
+Hardware = Mapping[str, str | int | float | bool | None]
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """An interface service: `models` that it offers, `slots` jobs at a time, under its registered `name`.
+
+    `name` must be the one that the hub's admin registered the token for; the host's name if not given.
+    """
+
+    def __init__(
+        self, models: Sequence[Model], *, name: str | None = None, slots: int = 1, hardware: Hardware | None = None,
+    ) -> None:
+        self.models = {model.name: model for model in models}
+        self.name = name or platform.node()
+        self.slots = slots
+        self.hardware = dict(hardware or {"cpus": os.cpu_count(), "system": platform.system()})
+        self.functions: dict[str, TaskFunction] = {}
+        self.session: Session | None = None
+
+    def task(self, *names: str) -> Callable[[TaskFunction], TaskFunction]:
+        """Decorate the function that does the jobs of these models.
+
+        It runs in a process of its own, which finds it by module and name: define it at the top level of a module,
+        and start the worker under `if __name__ == "__main__":`. It stays loaded between jobs, so keep the model in
+        a module variable.
+
+        Raises:
+            ValueError: a name is not among the worker's models.
+            TypeError: a function that another process cannot find.
+        """
+        for name in names:
+            if name not in self.models:
+                raise ValueError(f"{name!r} is not among this worker's models: {', '.join(self.models)}")
+
+        def register(function: TaskFunction) -> TaskFunction:
+            where = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"
+            if "<" in where:
+                raise TypeError(
+                    f"{where} runs in a process of its own and must be found there by name: "
+                    "define it with def at the top level of a module"
+                )
+            self.functions.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+    def run(self, url: str, token: str) -> None:
+        """Serve the hub at `url` until SIGINT or SIGTERM; exits with code 2 when the hub refuses this worker."""
+        if multiprocessing.current_process().name.startswith(f"{NAME}-"):
+            raise RuntimeError('put worker.run(...) under if __name__ == "__main__": the model\'s process imports this')
+        try:
+            asyncio.run(self.serve(url, token, signals=True))
+        except Refused as refused:
+            log.error("refused_by_hub", worker=self.name, reason=str(refused))
+            sys.exit(2)
+
+    async def serve(self, url: str, token: str, *, transport: Transport | None = None, signals: bool = False) -> None:
+        """Serve the hub until `stop` is called, in a running event loop.
+
+        Raises:
+            Refused: the hub does not want this worker.
+            ValueError: a model has no task function.
+            TypeError: a task function cannot be found by another process.
+        """
+        if missing := sorted(self.models.keys() - self.functions.keys()):
+            raise ValueError(f"no task function for: {', '.join(missing)}")
+        try:
+            pickle.dumps(self.functions)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(f"a task function must be importable by module and name: {error}") from error
+        self.session = Session(
+            transport or WebSocketTransport(url, token), url, self.functions, list(self.models.values()),
+            name=self.name, slots=self.slots, hardware=self.hardware,
+        )
+        if signals:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with suppress(NotImplementedError):  # no such thing on Windows, where Ctrl-C raises instead
+                    loop.add_signal_handler(number, self.stop)
+        await self.session.run()
+
+    def stop(self) -> None:
+        """End the running jobs, say goodbye to the hub and let `serve` return."""
+        if self.session is not None:
+            self.session.stopping.set()

@@ -1,0 +1,302 @@
+"""One worker instance in front of one hub: hello, offers, leases, renewals, coming back.
+
+Owns which leases are worked on and what the hub is told about them, over any number of connections. Its event loop
+does nothing that takes long, so no model can keep it from renewing a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+import uuid
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from hub import messages
+from hub.messages import (
+    PROTOCOL, Accept, Assign, BadMessage, Bye, Cancel, Decline, Drain, FailedAck, Hello, LeaseLost, Message, Model,
+    Offer, Problem, Reconnect, Renew, ResultAck, Status, ToWorker, Welcome, decode, encode,
+)
+
+from .child import Child
+from .errors import Lost, Refused
+from .job import TaskFunction
+from .outbox import Outbox
+from .transports import Connection, Transport
+from .work import Work
+
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0  # between two tries to connect
+WELCOME_S = 30.0  # how long the hub may take to answer hello
+GOODBYE_S = 3.0  # how long a stopping worker waits for the hub to take what is finished
+
+log = structlog.get_logger(__name__)
+
+
+class Session:
+    """The life of one worker instance; `url` is the hub's, for links that are relative to it."""
+
+    def __init__(
+        self, transport: Transport, url: str, functions: Mapping[str, TaskFunction], models: Sequence[Model], *,
+        name: str, slots: int, hardware: Mapping[str, str | int | float | bool | None],
+    ) -> None:
+        self.transport = transport
+        self.url = url
+        self.functions = functions
+        self.hello = Hello(
+            n=1, protocol=PROTOCOL, worker=name, instance=str(uuid.uuid4()), models=list(models), slots=slots,
+            hardware=dict(hardware),
+        )
+        self.children = [Child(number, functions) for number in range(1, slots + 1)]
+        self.free_children: asyncio.Queue[Child] = asyncio.Queue()
+        self.works: dict[str, Work] = {}
+        self.busy: set[asyncio.Task[None]] = set()
+        self.reserved: dict[str, float] = {}
+        self.outbox = Outbox()
+        self.news = asyncio.Event()
+        self.session_id = ""
+        self.connected = False
+        self.come_back_after = 0.0
+        self.stopping = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.left = asyncio.Event()
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set.
+
+        Raises:
+            Refused: the hub does not want this worker.
+        """
+        for child in self.children:
+            child.start()
+            self.free_children.put_nowait(child)
+        connecting = asyncio.create_task(self.stay_connected())
+        stopping = asyncio.create_task(self.stopping.wait())
+        try:
+            await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await self.drop_unfinished()
+            if connecting.done():
+                connecting.result()
+            elif self.connected:
+                await self.say_goodbye()
+        finally:
+            connecting.cancel()
+            stopping.cancel()
+            await asyncio.gather(connecting, stopping, *self.busy, return_exceptions=True)
+            for child in self.children:
+                child.kill()
+
+    async def drop_unfinished(self) -> None:
+        """End what runs; what is finished and not yet acknowledged stays."""
+        for work in list(self.works.values()):
+            if work.ending is None:
+                self.drop(work.lease, "this worker stops")
+        await asyncio.gather(*self.busy, return_exceptions=True)
+
+    async def say_goodbye(self) -> None:
+        """Let the hub take what is finished, for a moment, then leave."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                if self.works:
+                    await self.settled.wait()
+        self.post(Bye())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self.left.wait()
+
+    async def stay_connected(self) -> None:
+        """Connect, converse, come back: for ever, after pauses that grow and are never the same (full jitter).
+
+        Raises:
+            Refused: the hub does not want this worker.
+        """
+        failures = 0
+        while True:
+            try:
+                connection = await self.transport.open()
+                try:
+                    await self.converse(connection)
+                finally:
+                    if self.connected:
+                        failures = 0
+                    self.connected = False
+                    self.reserved.clear()
+                    await connection.close()
+            except Lost as lost:
+                failures += 1
+                longest = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(failures, 10))
+                pause = self.come_back_after + random.uniform(SHORTEST_PAUSE_S, longest)
+                self.come_back_after = 0.0
+                log.info("hub_lost", hub=self.url, reason=str(lost), back_in_s=round(pause, 1))
+                await asyncio.sleep(pause)
+
+    async def converse(self, connection: Connection) -> None:
+        """Say hello, then take message after message, until the connection ends.
+
+        Raises:
+            Lost: the connection ended, or the hub asked to come back.
+            Refused: the hub does not want this worker.
+        """
+        duties: list[asyncio.Task[None]] = []
+        hello = replace(self.hello, running=list(self.works), last_seen=self.outbox.heard)
+        await connection.send(encode(hello))
+        try:
+            async with asyncio.timeout(WELCOME_S) as patience:
+                while True:
+                    message = self.read(await connection.receive())
+                    if isinstance(message, Welcome) and not self.connected:
+                        self.welcomed(message)
+                        duties += map(asyncio.create_task, self.duties(connection, message))
+                        patience.reschedule(None)
+                    elif message is not None and self.outbox.hear(message):
+                        self.take(message)
+        except TimeoutError:
+            raise Lost("the hub did not answer hello") from None
+        finally:
+            for duty in duties:
+                duty.cancel()
+            await asyncio.gather(*duties, return_exceptions=True)
+
+    def read(self, raw: bytes | str) -> ToWorker | None:
+        """One message; what cannot be understood is skipped, because a newer hub may say more than we know."""
+        try:
+            message: ToWorker = decode(messages.to_worker, raw)
+            return message
+        except BadMessage as error:
+            log.warning("message_skipped", detail=str(error))
+            return None
+
+    # --- saying -------------------------------------------------------------------------------------------------
+
+    def post(self, message: Message) -> None:
+        """Have a message sent, now or on the next connection."""
+        self.outbox.post(message)
+        self.news.set()
+
+    def duties(self, connection: Connection, welcome: Welcome) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What goes on beside reading while a connection stands."""
+        return self.write(connection), self.renew(welcome.renew_s), self.beat(welcome.heartbeat_s)
+
+    async def write(self, connection: Connection) -> None:
+        with suppress(Lost, Refused):
+            while True:
+                self.news.clear()
+                while (message := self.outbox.next()) is not None:
+                    await connection.send(encode(message))
+                    if isinstance(message, Bye):
+                        self.left.set()
+                await self.news.wait()
+
+    async def renew(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            for lease in self.works:
+                self.post(Renew(lease=lease))
+
+    async def beat(self, every: float) -> None:
+        while True:
+            self.post(Status(slots_free=self.free, load=load()))
+            await asyncio.sleep(every)
+
+    @property
+    def free(self) -> int:
+        """Slots for which nothing runs and nothing was promised lately."""
+        now = time.monotonic()
+        self.reserved = {task: until for task, until in self.reserved.items() if until > now}
+        return max(0, len(self.children) - len(self.busy) - len(self.reserved))
+
+    # --- hearing ------------------------------------------------------------------------------------------------
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """The connection stands. A session that the hub does not know any more starts anew, with what still counts."""
+        resumed = welcome.resumed and welcome.session == self.session_id
+        if resumed:
+            self.outbox.resume(welcome)
+        else:
+            self.outbox.restart(welcome)
+            for work in self.works.values():
+                if work.ending is not None:
+                    self.post(work.ending)
+        self.session_id, self.connected = welcome.session, True
+        self.news.set()
+        log.info("connected", hub=self.url, worker=self.hello.worker, resumed=resumed, running=len(self.works))
+
+    def take(self, message: ToWorker) -> None:
+        """Do what one message asks for."""
+        match message:
+            case Offer():
+                self.consider(message)
+            case Assign():
+                self.begin(message)
+            case Cancel() | LeaseLost():
+                self.drop(message.lease, getattr(message, "reason", "") or "lease lost")
+            case ResultAck() | FailedAck():
+                self.forget(message.lease)
+            case Reconnect():
+                self.come_back_after = message.after_s
+                raise Lost("the hub asked to come back")
+            case Drain():
+                log.info("hub_drains", reason=message.reason)
+            case Problem():
+                log.info("hub_reported_problem", code=message.code, detail=message.detail)
+
+    def consider(self, offer: Offer) -> None:
+        """Promise a slot, or say why not."""
+        if offer.model not in self.functions:
+            self.post(Decline(offer=offer.offer, reason=f"no model {offer.model}"))
+        elif self.stopping.is_set() or self.free < 1:
+            self.post(Decline(offer=offer.offer, reason="no free slot"))
+        else:
+            self.reserved[offer.task] = time.monotonic() + 2 * offer.deadline_s
+            self.post(Accept(offer=offer.offer))
+
+    def begin(self, assign: Assign) -> None:
+        """Start the work on a lease."""
+        self.reserved.pop(assign.task, None)
+        if assign.lease in self.works:
+            return
+        log.info("task_assigned", task=assign.task, lease=assign.lease, model=assign.model, attempt=assign.attempt)
+        work = self.works[assign.lease] = Work(assign, self.url, self.post)
+        self.settled.clear()
+        running = work.running = asyncio.create_task(work.carry_out(self.free_children))
+        self.busy.add(running)
+        running.add_done_callback(lambda _: self.ended(work))
+
+    def ended(self, work: Work) -> None:
+        """The work is over: report it, if it still counts."""
+        if work.running is not None:
+            self.busy.discard(work.running)
+        if self.works.get(work.lease) is not work:
+            return
+        if work.ending is None:
+            self.forget(work.lease)
+        else:
+            log.info("task_ended", task=work.assign.task, lease=work.lease, how=type(work.ending).__name__)
+            self.post(work.ending)
+
+    def drop(self, lease: str, reason: str) -> None:
+        """Stop the work on a lease at once and say no more about it."""
+        work = self.works.get(lease)
+        if work is not None:
+            log.info("lease_dropped", lease=lease, reason=reason)
+            self.forget(lease)
+            if work.running is not None:
+                work.running.cancel()
+
+    def forget(self, lease: str) -> None:
+        """Nothing is owed for a lease any more."""
+        self.works.pop(lease, None)
+        if not self.works:
+            self.settled.set()
+
+
+def load() -> float:
+    """Processes that want to run, per processor, over the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0

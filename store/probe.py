@@ -17,6 +17,7 @@ import signal
 import socket
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -97,7 +98,8 @@ class ForkServer:
 
     def kill(self) -> None:
         if self.process.returncode is None:
-            self.process.send_signal(signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)  # process.kill() may reap it before asyncio does
 
 
 class Probe:
@@ -134,8 +136,7 @@ class Probe:
         self.memory = memory
         self.decoder = decoder
         self.turns = asyncio.Semaphore(concurrent)
-        self.starting = asyncio.Lock()
-        self.server: ForkServer | None = None
+        self.server: asyncio.Task[ForkServer] | None = None  # a task: who asked first may be cancelled, others wait too
         self.stopped = False
 
     async def start(self) -> None:
@@ -150,10 +151,10 @@ class Probe:
     async def stop(self) -> None:
         """End the fork server and every child; probes under way raise Unavailable. Stopping twice is harmless."""
         self.stopped = True
-        async with self.starting:
-            server, self.server = self.server, None
-            if server:
-                await server.stop()
+        starting, self.server = self.server, None
+        if starting:
+            with suppress(Unavailable):
+                await (await starting).stop()
 
     async def __call__(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
         """The facts and a JPEG of at most 640 pixels on its long side.
@@ -164,7 +165,7 @@ class Probe:
             Unavailable: the probe was stopped meanwhile.
         """
         async with self.turns:
-            file, size = await asyncio.to_thread(open_plain, path)
+            file, size = open_plain(path)
             try:
                 job = self.job(purpose, size)
                 for _ in range(2):
@@ -192,20 +193,22 @@ class Probe:
         )
 
     async def running(self) -> ForkServer:
-        async with self.starting:
-            if self.stopped:
-                raise Unavailable("the hub is stopping")
-            if self.server is None:
-                self.server = await ForkServer.start(self.decoder)
-            return self.server
+        if self.stopped:
+            raise Unavailable("the hub is stopping")
+        starting = self.server = self.server or asyncio.create_task(ForkServer.start(self.decoder))
+        try:
+            return await asyncio.shield(starting)
+        except Unavailable:
+            if self.server is starting:
+                self.server = None
+            raise
 
     async def drop(self, server: ForkServer) -> None:
         """Make sure that this fork server is gone, so that the next probe starts another."""
-        async with self.starting:
-            if self.server is server:
-                self.server = None
-                server.kill()
-                await server.stop()
+        if self.server and self.server.done() and self.server.result() is server:
+            self.server = None
+        server.kill()
+        await server.stop()
 
     async def ask(self, server: ForkServer, job: Job, file: int) -> tuple[Verdict, bytes]:
         """How the child ended, and what it wrote until then.

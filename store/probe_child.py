@@ -225,8 +225,9 @@ def main() -> None:
     decoder.warm_up()
     leave_the_world()
     gc.freeze()
-    control.send(b"ready")
-    ForkServer(control, decoder.decode).run()
+    with suppress(BrokenPipeError):  # the hub may have lost interest meanwhile
+        control.send(b"ready")
+        ForkServer(control, decoder.decode).run()
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def insist(once: Callable[[], T], code: str, wire: Wire) -> T:
     while True:
         try:
             return once()
-        except InvalidURL:
+        except (InvalidURL, ValueError):
             raise AttemptFailed("bad_link", "a link of this job is no http address") from None
         except (Again, OSError, HTTPException) as error:
             if wire.stop.is_set():
@@ -146,12 +146,15 @@ class Request:
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self.connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self.response: HTTPResponse | None = None
         self.stop = stop
 
     def __enter__(self) -> Request:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self.response is not None:
+            self.response.close()
         self.connection.close()
 
     def start(self, method: str, headers: dict[str, str]) -> None:
@@ -185,7 +188,7 @@ class Request:
         Raises:
             Again: the hub is overloaded or not well.
         """
-        answer = self.connection.getresponse()
+        answer = self.response = self.connection.getresponse()
         if answer.status == 429 or answer.status >= 500:
             told = answer.getheader("Retry-After", "")
             after = min(float(told), 60.0) if told.isascii() and told.isdigit() else 0.0

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .errors import BadInput, Stopped
 
+PHASES = ("segment", "composite", "encode")  # what the hub shows; fetch and upload are not a function's business
 T = TypeVar("T")
 
 
@@ -93,7 +94,10 @@ class Job:
 
         Raises:
             Stopped: the job was cancelled; let it pass.
+            ValueError: there is no such phase.
         """
+        if phase not in PHASES:
+            raise ValueError(f"a phase is one of {', '.join(PHASES)}, not {phase!r}")
         if self.cancelled:
             raise Stopped
         self.send(Report(phase, percent, frames_done, message))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hub.messages import Message, Progress, Renew, Status
 
-SUPERSEDED = (Progress, Renew, Status)  # of these only the newest matters, for each lease
+SUPERSEDED = (Progress, Renew, Status)  # of these only the newest matters, for each lease and phase
 
 
 class Outbox:
@@ -76,6 +76,14 @@ class Outbox:
         self.heard = welcome.n
 
 
-def subject(message: Message) -> tuple[type[Message], str]:
-    """What a message is about: its kind and the lease, if it names one."""
-    return type(message), getattr(message, "lease", "") if isinstance(message, SUPERSEDED) else str(message.n)
+def subject(message: Message) -> object:
+    """What a message is about; of two about the same, the later one says it all."""
+    match message:
+        case Progress():
+            return Progress, message.lease, message.phase
+        case Renew():
+            return Renew, message.lease
+        case Status():
+            return Status
+        case _:
+            return message.n

@@ -104,13 +104,14 @@ export class Live extends EventTarget {
     if (id !== this.#subscribing) return;
     if (recovered) {
       for (const event of events ?? []) this.#event(event);
+      if (!this.#socket) return; // a listener has stopped us
       const at = position(this.cursor);
       if (at?.epoch !== epoch || at.offset < offset) return this.#startOver();
     } else {
       this.cursor = `${epoch}:${offset}`;
       this.#tell("snapshot", snapshot ?? { items: [] });
+      if (!this.#socket) return;
     }
-    if (!this.#socket) return; // a listener has stopped us
     this.#subscribing = 0;
     if (this.state !== "live") {
       this.#liveSince = this.clock.now();

@@ -11,7 +11,7 @@ import { SignIn } from "./views/sign-in.js";
 import { Workspace } from "./views/workspace.js";
 
 const REFRESH_MS = 15_000; // for what no event tells: places in line and who is ready
-const COME_BACK_MS = 5_000; // after the hub closed the live connection for good although the token still counts
+const COME_BACK_MS = 5_000; // after the live connection was told to sign in although the token still counts
 const POLL_AFTER = 3; // failed tries after which the list is asked for over plain HTTP
 
 const language = new Language(localStorage, navigator.languages ?? [navigator.language]);
@@ -42,8 +42,9 @@ function open() {
 
   live.addEventListener("snapshot", ({ detail }) => tasks.replace(detail.items));
   live.addEventListener("event", ({ detail }) => tasks.apply(detail));
-  // Whether the token is to blame, the API knows: its 401 ends the session. All else is worth another try.
-  live.addEventListener("ended", async () => {
+  // Whether the token is to blame, the API knows: its 401 ends the session; a token that still counts is shown again.
+  live.addEventListener("ended", async ({ detail }) => {
+    if (detail.code !== 4401) return;
     await api.me().catch(ignore);
     setTimeout(() => { if (!signal.aborted) live.start(); }, COME_BACK_MS);
   });

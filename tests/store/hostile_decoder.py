@@ -54,14 +54,14 @@ def error(_: str) -> NoReturn:
 def eat(_: str) -> None:
     eaten = []
     while True:
-        eaten.append(bytearray(64 << 20))
+        eaten.append(bytes(64 << 20))
 
 
 def shout(_: str) -> NoReturn:
     """1 GB to each of the standard streams, then a refusal, so that the test sees that it came to its end."""
     megabyte = b"!" * (1 << 20)
     for stream in (1, 2):
-        for _ in range(1024):
+        for _number in range(1024):
             os.write(stream, megabyte)
     raise Refused("not_video", "shouted")
 

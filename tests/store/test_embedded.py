@@ -181,9 +181,10 @@ def test_mongod_gets_neither_our_secrets_nor_ctrl_c(running: Embedded) -> None:
 
 BONDS = ["prctl", "nothing", *(["setpriv"] if shutil.which("setpriv") else [])]
 HUB = """
-import asyncio, sys
+import asyncio, structlog, sys
 from pathlib import Path
 from store import embedded
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     mongod = embedded.Embedded(Path(sys.argv[1]))
     await mongod.start()
@@ -203,11 +204,12 @@ async def test_p15_mongod_goes_with_a_killed_hub_and_the_next_hub_starts(tmp_pat
     async def kill_and_start_again(bond: str) -> None:
         folder = tmp_path / bond
         hub = subprocess.Popen([sys.executable, "-c", HUB, str(folder), bond], cwd=ROOT, stdout=subprocess.PIPE)
-        assert hub.stdout
-        said = hub.stdout
-        orphan = int(await asyncio.to_thread(lambda: next(line for line in said if line.strip().isdigit())))
-        hub.kill()
-        hub.communicate()
+        try:
+            assert hub.stdout
+            orphan = int(await asyncio.to_thread(hub.stdout.readline))
+        finally:
+            hub.kill()
+            hub.communicate()
         if bond != "nothing":
             await until(lambda: not alive(orphan), seconds=5)
         mongod = Embedded(folder)

@@ -24,7 +24,7 @@ import pytest_asyncio
 from hub.errors import MediaRefused, Unavailable
 from hub.media import Facts, Purpose, compare
 from store.probe import ROOT, Probe
-from store.probe_wire import REFUSALS, Job
+from store.probe_wire import REFUSALS, Job, Refused
 from tests import odd_media
 
 pytestmark = [pytest.mark.media, pytest.mark.asyncio(loop_scope="module")]
@@ -42,7 +42,7 @@ async def probe() -> AsyncIterator[Probe]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hostile() -> AsyncIterator[Probe]:
     os.environ["A_SECRET_OF_THE_HUB"] = "x"
-    probe = Probe(decoder=HOSTILE, timeout_s=1.0, memory=1 << 30)
+    probe = Probe(decoder=HOSTILE, timeout_s=1.0, memory=512 << 20)
     await probe.start()
     del os.environ["A_SECRET_OF_THE_HUB"]
     yield probe
@@ -63,7 +63,7 @@ def write(path: Path, content: bytes | str) -> Path:
 
 
 def size_of(jpeg: bytes) -> tuple[int, int]:
-    with av.open(io.BytesIO(jpeg), format="jpeg_pipe") as picture:
+    with av.open(io.BytesIO(jpeg), "r", format="jpeg_pipe") as picture:
         frame = next(picture.decode(video=0))
         return frame.width, frame.height
 
@@ -314,7 +314,7 @@ class Watch:
 @pytest.mark.parametrize("fenced", [True, False], ids=["in the child", "without any fence"])
 async def test_p16_a_neighbours_file_is_never_opened(probe: Probe, fenced: bool) -> None:
     """P16: lists named .mp4 are refused by the choice of demuxers alone, fence or not."""
-    from store.probe_decode import Refused, decode
+    from store.probe_decode import decode
 
     lists = [odd_media.ffconcat(), odd_media.m3u8(), odd_media.sdp()]
     watch = Watch(odd_media.neighbour())
@@ -406,8 +406,7 @@ async def test_a_dead_fork_server_is_replaced() -> None:
     probe = Probe()
     await probe.start()
     try:
-        assert probe.server
-        os.kill(probe.server.process.pid, signal.SIGKILL)
+        os.kill((await probe.running()).process.pid, signal.SIGKILL)
         facts, _ = await probe(odd_media.silent(), Purpose.VIDEO)
         assert facts.frames == 36
     finally:
@@ -420,8 +419,7 @@ async def test_children_die_with_the_fork_server(tmp_path: Path) -> None:
     try:
         work = asyncio.create_task(probe(write(tmp_path / "x", "sleep"), Purpose.VIDEO))
         child = await first_child(probe)
-        assert probe.server
-        os.kill(probe.server.process.pid, signal.SIGKILL)
+        os.kill((await probe.running()).process.pid, signal.SIGKILL)
         assert await gone(child)
         work.cancel()
     finally:
@@ -462,7 +460,7 @@ from store.probe import Probe
 async def main():
     probe = Probe(decoder={HOSTILE!r})
     await probe.start()
-    print(probe.server.process.pid, flush=True)
+    print((await probe.running()).process.pid, flush=True)
     await probe(pathlib.Path({str(path)!r}), Purpose.VIDEO)
 asyncio.run(main())
 """
@@ -492,7 +490,7 @@ async def test_no_descriptor_is_left(probe: Probe, hostile: Probe, tmp_path: Pat
 
 def children_of(probe: Probe) -> list[int]:
     assert probe.server
-    return pids_under(probe.server.process.pid)
+    return pids_under(probe.server.result().process.pid)
 
 
 def pids_under(pid: int) -> list[int]:

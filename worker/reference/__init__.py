@@ -15,8 +15,7 @@ service calls, from a process of its own:
 
 Raises `BadInput(code, detail)` for input that will never do (do not try again), `Stopped` when `should_stop` said
 yes; anything else that it raises may go better elsewhere or later. Nothing is left at `output` unless it returns.
-`on_progress` is called for each frame: thinning is up to the caller. One call uses about one core, and no weights
-are loaded before the first call.
+`on_progress` is called for each frame: thinning is up to the caller. One call keeps one to two cores busy.
 """
 
 from worker.errors import BadInput, Stopped

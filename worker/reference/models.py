@@ -75,8 +75,8 @@ ENTRIES = (
         Model(
             name="grabcut",
             alias="Centred portrait, no network / 居中人像(无神经网络)",
-            description="One person, head and shoulders, in the middle of the picture, clothes unlike the wall. Uses no "
-            "trained weights; slower and rougher than mediapipe-selfie. / "
+            description="One person, head and shoulders, in the middle of the picture, clothes unlike the wall. "
+            "Uses no trained weights; rougher than mediapipe-selfie, and lost on anything else. / "
             "单人头肩像,位于画面中央,且与背景颜色不同。不使用训练权重,边缘较粗糙。",
         ),
         lambda options, pictures: GrabCut(),

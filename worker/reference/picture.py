@@ -18,7 +18,7 @@ from av import VideoFrame
 Plane = npt.NDArray[np.uint8]
 Alpha = npt.NDArray[np.float32]  # 0 background .. 1 foreground
 
-LIMITED, FULL = 1, 2  # FFmpeg's AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG
+LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG
 BT709, UNSTATED, BT601 = 1, 2, 6  # H.273, matrix coefficients
 
 
@@ -115,8 +115,7 @@ def picture(frame: VideoFrame, width: int, height: int) -> Picture:
     `width` and `height` are what the stream is stored as: a frame of another size is scaled to it, the last odd
     row and column are left out.
     """
-    known = {"src_color_range": FULL} if frame.color_range == FULL else {}
-    stored = planes(frame.reformat(width, height, "yuv420p", dst_color_range=LIMITED, threads=1, **known))
+    stored = planes(frame.reformat(width, height, "yuv420p", dst_color_range=LIMITED, threads=1))
     stored = stored.crop(0, 0, width & ~1, height & ~1)
     turn = orientation(frame).upright
     return Picture(turn(stored.y), turn(stored.cb), turn(stored.cr))

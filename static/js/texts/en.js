@@ -71,12 +71,10 @@ export default {
   "upload.of": "{sent} of {size}",
   "upload.left": "{time} left",
   "upload.accepted": "{name} is ready",
-  "upload.failed": "{name} was not accepted",
   "upload.one_file": "Only the first file is taken; choose one file at a time.",
   "upload.wrong_kind.video": "“{name}” is not a video.",
   "upload.wrong_kind.background": "“{name}” is not a picture.",
   "upload.empty": "“{name}” is empty.",
-  "upload.dismiss": "Dismiss",
 
   "media.frames.one": "{n} frame",
   "media.frames.other": "{n} frames",
@@ -86,7 +84,6 @@ export default {
   "media.remove": "Delete {name}",
   "media.more": "Show more",
   "media.selected": "Selected",
-  "media.poster": "Preview of {name}",
 
   "model.title": "Model",
   "model.ready.one": "{n} worker ready",

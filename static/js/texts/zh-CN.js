@@ -71,12 +71,10 @@ export default {
   "upload.of": "{sent} / {size}",
   "upload.left": "剩余{time}",
   "upload.accepted": "{name} 已就绪",
-  "upload.failed": "{name} 未被接受",
   "upload.one_file": "每次只能选择一个文件，只处理第一个。",
   "upload.wrong_kind.video": "“{name}”不是视频。",
   "upload.wrong_kind.background": "“{name}”不是图片。",
   "upload.empty": "“{name}”是空文件。",
-  "upload.dismiss": "关闭",
 
   "media.frames.one": "{n} 帧",
   "media.frames.other": "{n} 帧",
@@ -86,7 +84,6 @@ export default {
   "media.remove": "删除 {name}",
   "media.more": "显示更多",
   "media.selected": "已选择",
-  "media.poster": "{name} 的预览",
 
   "model.title": "模型",
   "model.ready.one": "{n} 个服务可用",

@@ -125,7 +125,10 @@ export class TaskRow {
   words() {
     const { task } = this;
     const { language } = this.app;
-    if (task.state === "processing") return [language.t(`phase.${task.phase ?? "none"}`), this.eta()];
+    if (task.state === "processing") {
+      const phase = task.phase ?? "none";
+      return [language.t(`phase.${phase}`), this.eta()];
+    }
     if (task.state !== "waiting") return [];
     const again = task.attempt > 0 ? language.t("task.again") : null;
     if (task.blocked_by && task.blocked_by !== "all_busy") {

@@ -1,0 +1,37 @@
+"""A worker with the test's own task functions, in front of a fake hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hub.messages import Model
+from tests.worker import tasks
+from worker.client import Worker
+from worker.testing import FakeHub
+
+FUNCTIONS = (
+    tasks.copy, tasks.spin, tasks.deaf, tasks.gate, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget,
+    tasks.chatter, tasks.pid,
+)
+
+
+def make_worker(slots: int = 1) -> Worker:
+    """A worker whose models are called like the functions in `tasks`."""
+    worker = Worker([Model(name=function.__name__) for function in FUNCTIONS], name="anna", slots=slots)
+    for function in FUNCTIONS:
+        worker.task(function.__name__)(function)
+    return worker
+
+
+@asynccontextmanager
+async def serving(hub: FakeHub, slots: int = 1) -> AsyncIterator[Worker]:
+    """A worker that serves the hub; it is stopped at the end and must have ended well."""
+    worker = make_worker(slots)
+    service = asyncio.create_task(worker.serve(hub.url, hub.token))
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await asyncio.wait_for(service, 20)

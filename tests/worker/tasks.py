@@ -1,0 +1,79 @@
+"""Task functions for the tests; they run in processes of their own, so they stand in a module."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from worker.job import Job, Stats
+
+
+def copy(job: Job) -> Stats:
+    """The result is the video and what came with it."""
+    names = sorted(job.inputs)
+    job.report("segment", 50.0, 1, "half")
+    job.output.write_bytes(b"|".join(job.inputs[name].read_bytes() for name in names))
+    job.report("encode", 100.0, 2)
+    return {"frames": 2, "seconds": 0.5, "nonsense": float("nan")}
+
+
+def spin(job: Job) -> Stats:
+    """Uses all it can get of one processor, until it is cancelled."""
+    job.report("segment", 1.0)
+    while not job.cancelled:
+        sum(range(10_000))
+    Path(job.options["mark"]).write_text("stopped")
+    return None
+
+
+def deaf(job: Job) -> Stats:
+    """Never asks whether it was cancelled."""
+    job.report("segment", 1.0, message=str(os.getpid()))
+    while True:
+        sum(range(10_000))
+
+
+def gate(job: Job) -> Stats:
+    """Waits for a line in a named pipe, so that a test decides when the work is done."""
+    job.report("segment", 10.0)
+    with open(job.options["gate"]) as pipe:
+        pipe.readline()
+    return copy(job)
+
+
+def crash(job: Job) -> Stats:
+    """Ends like a model with a bug in its native code, once."""
+    if job.options.get("crash", True):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return copy(job)
+
+
+def refuse(job: Job) -> Stats:
+    """Blames the input."""
+    raise job.BadInput("not_video", "no pictures in it")
+
+
+def break_down(job: Job) -> Stats:
+    """Has a bug."""
+    raise ZeroDivisionError("a bug")
+
+
+def forget(job: Job) -> Stats:
+    """Writes no result."""
+    return None
+
+
+def chatter(job: Job) -> Stats:
+    """Reports far more often than anybody wants to know."""
+    for _ in job.progress(range(2000), phase="segment"):
+        pass
+    for _ in job.progress(range(2000), phase="encode"):
+        pass
+    return copy(job)
+
+
+def pid(job: Job) -> Stats:
+    """The result is the number of the process."""
+    job.output.write_text(str(os.getpid()))
+    return None

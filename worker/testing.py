@@ -1,0 +1,293 @@
+"""A hub for tests: the worker protocol on a real websocket, inputs and uploads on real HTTP, everything else by hand.
+
+    async with FakeHub() as hub:
+        hub.put("video", b"...")
+        lease = await hub.assign("my-model")
+        result = await hub.expect(Result)
+        assert hub.uploads[result.artifacts[0].upload_id] == b"..."
+
+Owns the hub's side of the conversation and nothing of the hub's decisions: a test says what is offered and when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import replace
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from hub import messages
+from hub.messages import SUBPROTOCOL, Accept, Assign, Hello, Input, Message, Offer, Welcome, decode, encode
+
+PATIENCE_S = 20.0  # how long a test waits for a message before it fails
+M = TypeVar("M", bound=Message)
+
+
+class FakeHub:
+    """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id.
+
+    `answers` are statuses for the next HTTP requests instead of the real answers; None lets one through, 0 hangs up.
+    """
+
+    def __init__(
+        self, *, token: str = "token", port: int = 0, renew_s: float = 30.0, heartbeat_s: float = 60.0
+    ) -> None:
+        self.token = token
+        self.port = port
+        self.renew_s = renew_s
+        self.heartbeat_s = heartbeat_s
+        self.said: list[Message] = []
+        self.read: dict[type[Message], int] = {}
+        self.news = asyncio.Condition()
+        self.connection: ServerConnection | None = None
+        self.instance = ""
+        self.session = 0
+        self.number = 0
+        self.heard = 0
+        self.outbox: deque[Message] = deque()
+        self.ids = itertools.count(1)
+        self.inputs: dict[str, Input] = {}
+        self.contents: dict[str, bytes] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.answers: deque[int | None] = deque()
+        self.arrivals: asyncio.Queue[str] = asyncio.Queue()
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> FakeHub:
+        await self.listen()
+        self.files = FileServer(self, asyncio.get_running_loop())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.leave()
+        await asyncio.to_thread(self.files.stop)
+
+    async def listen(self) -> None:
+        """Take connections, on the same port as before."""
+        self.server: Server = await serve(
+            self.converse, "127.0.0.1", self.port, process_request=self.admit, compression=None,
+            subprotocols=[Subprotocol(SUBPROTOCOL)], ping_interval=None, close_timeout=1,
+        )
+        self.port = next(iter(self.server.sockets)).getsockname()[1]
+
+    async def leave(self) -> None:
+        """Be away: no worker gets in until `listen`; files are still served."""
+        self.server.close()
+        await self.server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """What a worker is told to connect to."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Only the worker protocol's address, only with the token."""
+        if request.path != "/api/workers/session":
+            return connection.respond(404, "not here\n")
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return connection.respond(401, "who are you?\n")
+        return None
+
+    # --- the conversation ---------------------------------------------------------------------------------------
+
+    async def converse(self, connection: ServerConnection) -> None:
+        """Take in what a worker says on one connection; hello is answered at once."""
+        try:
+            async for raw in connection:
+                message: Message = decode(messages.from_worker, raw)
+                while self.outbox and self.outbox[0].n <= message.ack:
+                    self.outbox.popleft()
+                if isinstance(message, Hello):
+                    await self.greet(message, connection)
+                elif message.n <= self.heard:
+                    continue
+                else:
+                    self.heard = message.n
+                async with self.news:
+                    self.said.append(message)
+                    self.news.notify_all()
+        except ConnectionClosed:
+            return
+
+    async def greet(self, hello: Hello, connection: ServerConnection) -> None:
+        """Resume a known instance, else begin a new session."""
+        self.connection = connection
+        resumed = hello.instance == self.instance
+        if resumed:
+            self.outbox = deque(kept for kept in self.outbox if kept.n > hello.last_seen)
+            for message in list(self.outbox):
+                await connection.send(encode(replace(message, ack=self.heard)).decode())
+        else:
+            self.forget()
+            self.instance, self.heard, self.session = hello.instance, hello.n, self.session + 1
+        await self.send(Welcome(
+            session=f"session-{self.session}", heartbeat_s=self.heartbeat_s, renew_s=self.renew_s, lease_s=120.0,
+            resumed=resumed,
+        ))
+
+    def forget(self) -> None:
+        """Know nothing of any session, as after a restart."""
+        self.instance = ""
+        self.number = self.heard = 0
+        self.outbox.clear()
+
+    async def send(self, message: Message) -> Message:
+        """Number a message and send it, now or when the worker is back."""
+        self.number += 1
+        numbered = replace(message, n=self.number, ack=self.heard)
+        self.outbox.append(numbered)
+        await self.send_again(numbered)
+        return numbered
+
+    async def send_again(self, numbered: Message) -> None:
+        """Send the very same message once more."""
+        if self.connection is not None:
+            try:
+                await self.connection.send(encode(numbered).decode())
+            except ConnectionClosed:
+                return
+
+    async def expect(self, kind: type[M], **fields: Any) -> M:
+        """The next message of a kind that was not expected before, with these fields.
+
+        Raises:
+            AssertionError: it did not come in time; the text says what came instead.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S), self.news:
+                while True:
+                    for index in range(self.read.get(kind, 0), len(self.said)):
+                        message = self.said[index]
+                        if isinstance(message, kind) and all(getattr(message, k) == v for k, v in fields.items()):
+                            self.read[kind] = index + 1
+                            return message
+                    await self.news.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {kind.__name__} {fields or ''} came, but: {self.said}") from None
+
+    async def drop(self) -> None:
+        """Cut the connection without a word."""
+        assert self.connection is not None
+        self.connection.transport.abort()
+        await self.connection.wait_closed()
+        self.connection = None
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """End the connection with a close code."""
+        assert self.connection is not None
+        connection, self.connection = self.connection, None
+        await connection.close(code, reason)
+
+    # --- work ---------------------------------------------------------------------------------------------------
+
+    def put(self, purpose: str, content: bytes, **wrong: Any) -> None:
+        """Let the next assignments have this input; `wrong` replaces fields of what is said about it."""
+        path = f"/files/{purpose}"
+        self.contents[path] = content
+        said = Input(
+            purpose=purpose, url=f"{self.files.url}{path}?job=secret", sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+        self.inputs[purpose] = replace(said, **wrong)
+
+    async def offer(self, model: str) -> Offer:
+        """Offer a new task."""
+        number = next(self.ids)
+        offer = Offer(offer=f"offer-{number}", task=f"task-{number}", model=model)
+        await self.send(offer)
+        return offer
+
+    async def assign(self, model: str, options: dict[str, Any] | None = None) -> str:
+        """Offer a new task, and assign it once the worker accepts; its lease."""
+        offer = await self.offer(model)
+        await self.expect(Accept, offer=offer.offer)
+        lease = offer.task.replace("task", "lease")
+        await self.send(Assign(
+            lease=lease, task=offer.task, attempt=1, model=model, options=options or {},
+            inputs=list(self.inputs.values()), upload_url=f"{self.files.url}/api/uploads?job=secret",
+        ))
+        return lease
+
+    async def next_upload(self) -> str:
+        """The id of the next upload that has arrived.
+
+        Raises:
+            TimeoutError: none did.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.arrivals.get()
+
+    def answer(self) -> int | None:
+        """The status that the next HTTP request gets instead of its real answer."""
+        return self.answers.popleft() if self.answers else None
+
+
+class FileServer:
+    """Inputs to fetch and a place for uploads, on threads of its own."""
+
+    def __init__(self, hub: FakeHub, loop: asyncio.AbstractEventLoop) -> None:
+        class Handler(FileHandler):
+            fake_hub = hub
+            fake_hub_loop = loop
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    """One HTTP connection."""
+
+    fake_hub: FakeHub
+    fake_hub_loop: asyncio.AbstractEventLoop
+
+    def do_GET(self) -> None:
+        status, path = self.begin(), urlsplit(self.path).path
+        self.reply(status or (200 if path in self.fake_hub.contents else 404), self.fake_hub.contents.get(path, b""))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.begin()
+        if status is not None:
+            self.reply(status, b"")
+            return
+        id = f"upload-{next(self.fake_hub.ids)}"
+        self.fake_hub.uploads[id] = body
+        self.fake_hub_loop.call_soon_threadsafe(self.fake_hub.arrivals.put_nowait, id)
+        view = {"id": id, "sha256": hashlib.sha256(body).hexdigest(), "state": "checking"}
+        self.reply(201, msgspec.json.encode(view))
+
+    def begin(self) -> int | None:
+        self.fake_hub.requests.append((f"{self.command} {self.path}", dict(self.headers.items())))
+        return self.fake_hub.answer()
+
+    def reply(self, status: int, body: bytes) -> None:
+        if status == 0:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: links carry tokens."""

@@ -11,28 +11,27 @@ from tornado.web import Application, RequestHandler
 
 from hub.messages import MAX_MESSAGE
 
-from . import auth, content, live, media, ops, pages, tasks, uploads, worker_socket
+from . import auth, content, door, live, media, ops, pages, tasks, uploads, worker_socket
 from .base import NoSuchPlace, Rooms
 
 log = structlog.get_logger("access")
 
-HEADER_S, PING_S = 15, 20
-MAX_HEADER = 64 * 1024
+QUIET_S, PING_S = 75, 20  # seconds: for a request's headers and between requests; between pings on websockets
+MAX_BODY = 64 * 1024  # bytes, for those who want no body; an Endpoint has its own limit and can say so
+CHUNK = 256 * 1024
 
 
 def make_app(rooms: Rooms, static: Path) -> Application:
     """The application with every route of the hub; `static` is the front-end's folder."""
     settings = rooms.settings
-    modules: list[Any] = [
+    routes: list[Any] = [
         *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *tasks.ROUTES, *live.ROUTES, *worker_socket.ROUTES, *ops.ROUTES,
-        *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path),
+        *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
-    routes: list[Any] = [(pattern, handler, {"rooms": rooms}) for pattern, handler in modules]
     return Application(
-        [*routes, *pages.routes(static)],
+        routes,
         rooms=rooms,
         default_handler_class=NoSuchPlace,
-        default_handler_args={"rooms": rooms},
         log_function=log_request,
         websocket_ping_interval=PING_S,
         websocket_max_message_size=MAX_MESSAGE,
@@ -40,8 +39,11 @@ def make_app(rooms: Rooms, static: Path) -> Application:
 
 
 def make_server(app: Application) -> HTTPServer:
-    """The HTTP server with limits that suit strangers."""
-    return HTTPServer(app, max_header_size=MAX_HEADER, idle_connection_timeout=75, chunk_size=256 * 1024)
+    """The HTTP server with limits that suit strangers; it reads a little more headers than are taken, to say so."""
+    return HTTPServer(
+        app, max_header_size=2 * door.MAX_HEADERS, max_body_size=MAX_BODY, idle_connection_timeout=QUIET_S,
+        chunk_size=CHUNK,
+    )
 
 
 def log_request(handler: RequestHandler) -> None:

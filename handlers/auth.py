@@ -11,6 +11,7 @@ from hub.effects import Save
 from hub.errors import Conflict, FieldError, Invalid, Unauthorized, Unavailable
 from hub.ids import new_id
 
+from . import door
 from .base import Endpoint
 from .bodies import Form
 
@@ -44,6 +45,9 @@ class AuthEndpoint(Endpoint):
         token, _, expires_at = self.rooms.tokens.issue(user, self.rooms.clock.wall())
         return {"user": account.public(user), "token": token, "expires_at": rfc3339(expires_at)}
 
+    def client_address(self) -> str:
+        return door.client_address(self.request, self.rooms.settings)
+
     async def judge(self, email: str, password: str) -> User:
         """The user with this e-mail address and password.
 
@@ -51,7 +55,7 @@ class AuthEndpoint(Endpoint):
             Unauthorized: code bad_credentials, for an unknown user too.
             RateLimited: too many tries failed.
         """
-        limiter, now, address = self.rooms.limiter, self.rooms.clock.now(), self.request.remote_ip or ""
+        limiter, now, address = self.rooms.limiter, self.rooms.clock.now(), self.client_address()
         limiter.admit(email, address, now)
         try:
             user = await self.rooms.store.find(User, email=email)

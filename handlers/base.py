@@ -1,77 +1,50 @@
-"""What all HTTP endpoints share: early refusals, problems, CORS, host check, strict bodies, ETags.
+"""What all HTTP endpoints share: early refusals, strict bodies, list arguments, ETags.
 
-Owns how a request is admitted and how an answer is written. Never decides what the answer is.
+Owns how a request is admitted. Never decides what the answer is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any, ClassVar, TypeVar, cast
-from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 from tornado.http1connection import HTTP1Connection
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.iostream import StreamClosedError
+from tornado.web import RequestHandler, stream_request_body
 
-from hub.account import SignInLimiter, User
-from hub.errors import Forbidden, HubError, Invalid, NotFound, TooLarge
-from hub.ids import new_id
-from hub.links import Links
-from hub.ports import Clock, Files, Passwords, Probe, Store, Tokens
-from hub.runner import Runner
-from hub.settings import Settings
-from hub.views import Views
+from hub.account import User
+from hub.errors import Forbidden, HubError, Invalid, NotFound, TooLarge, Unsupported
 
-from . import bodies
-from .identity import Identities
-from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
+from . import bodies, door
+from .answers import METHODS, TUS_HEADERS, Answering, Rooms
+
+__all__ = ["Endpoint", "NoSuchPlace", "OBJECT_ID", "Rooms", "bearer_of", "check_id"]
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
 
 DRAINED = 1024 * 1024  # bytes of a refused body that are read, so that the client gets to see why
+BODY_S = 30.0  # seconds that a client has to send a body that is collected in memory
+UNLIMITED = 1 << 50  # Tornado would answer a longer body with a bare 400; our own limits say what is wrong
 OBJECT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-TUS_HEADERS = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata"
-ALLOWED_HEADERS = f"Authorization, Content-Type, Idempotency-Key, If-None-Match, Accept-Language, {TUS_HEADERS}"
-EXPOSED_HEADERS = f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}"
-
-
-@dataclass(slots=True)
-class Rooms:
-    """What the edges are given to work with, made once at start."""
-
-    settings: Settings
-    clock: Clock
-    store: Store
-    runner: Runner
-    files: Files
-    probe: Probe
-    passwords: Passwords
-    tokens: Tokens
-    links: Links
-    views: Views
-    limiter: SignInLimiter
-    identities: Identities
+ALLOWED_HEADERS = f"Authorization, Content-Type, Idempotency-Key, If-None-Match, Accept-Language, Range, {TUS_HEADERS}"
 
 
 @stream_request_body
-class Endpoint(RequestHandler):
-    """One HTTP endpoint. A refusal is raised before the body is read, and told once a bearable part of it has passed.
+class Endpoint(Answering):
+    """One HTTP endpoint. What can be refused by the headers is refused before the body, and told at once.
 
-    `access` says who may come in: "anyone", "user" or "admin".
+    `access` says who may come in: "anyone", "user" or "admin". `any_host` is for what must answer to every name.
     """
 
     access: ClassVar[str] = "user"
+    any_host: ClassVar[bool] = False
     max_body: ClassVar[int] = bodies.MAX_JSON
     user: User
 
-    def initialize(self, rooms: Rooms) -> None:
-        self.rooms = rooms
-        self.request_id = new_id()
+    def initialize(self) -> None:
         self.received = bytearray()
         self.refusal: HubError | None = None
         self.drained = 0
@@ -79,14 +52,41 @@ class Endpoint(RequestHandler):
     # --- coming in ----------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        # Tornado would answer a longer body with a bare 400; our own limits say what is wrong.
-        cast(HTTP1Connection, self.request.connection).set_max_body_size(1 << 50)
+        self.connection.set_max_body_size(UNLIMITED)
+        self.limit_time()
         try:
-            check_host(self.request.host, self.rooms.settings)
+            if not self.any_host:
+                door.check_host(self.request.host, self.rooms.settings)
+            door.check_headers(self.request.headers)
+            door.check_query(self.request)
             if self.request.method != "OPTIONS":
+                self.check_method()
+                if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise Unsupported("send the body as it is, not compressed")
                 await self.admit()
         except HubError as error:
-            self.refuse(error)
+            await self.refuse(error)
+            if self._headers_written and self.request.headers.get("Expect", "").lower() == "100-continue":
+                self.finish()  # the client waits for a word before it sends, and this was it
+
+    @property
+    def connection(self) -> HTTP1Connection:
+        return cast(HTTP1Connection, self.request.connection)
+
+    def limit_time(self) -> None:
+        """Say how long the body may take."""
+        self.connection.set_body_timeout(BODY_S)
+
+    def check_method(self) -> None:
+        """Refuse a method that this endpoint does not have, before its body comes."""
+        served = [name for name in METHODS.split(", ") if self.serves(name)]
+        if self.request.method not in served:
+            self.lasting_header("Allow", ", ".join(served))
+            raise Invalid("this method is not allowed here", code="method_not_allowed")
+
+    def serves(self, method: str) -> bool:
+        name = "get" if method == "HEAD" and type(self).head is Endpoint.head else method.lower()
+        return getattr(type(self), name) is not RequestHandler._unimplemented_method
 
     async def admit(self) -> None:
         """Refuse by raising a HubError; nothing of the body has been read yet."""
@@ -94,33 +94,51 @@ class Endpoint(RequestHandler):
             self.user = await self.rooms.identities.user(self.bearer())
             if self.access == "admin" and self.user.role != "admin":
                 raise Forbidden("only admins may do this")
-        if int(self.request.headers.get("Content-Length") or 0) > self.max_body:
+        if self.declared_length() > self.max_body:
             raise TooLarge(f"at most {self.max_body} bytes")
+
+    def declared_length(self) -> int:
+        """The Content-Length, 0 where there is none; what is no number is refused by the HTTP parser right after."""
+        text = self.request.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
     def bearer(self) -> str:
         """The token of the Authorization header, or nothing."""
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else ""
+        return bearer_of(self.request.headers.get("Authorization", ""))
 
-    def refuse(self, error: HubError) -> None:
-        """Answer with `error` instead of doing what was asked, once the body has passed."""
+    async def refuse(self, error: HubError) -> None:
+        """Answer with `error` instead of doing what was asked.
+
+        Where a body is on its way the answer goes out at once, for those who listen while they send, and the
+        connection stays open while a bearable part of the body passes, for those who do not.
+        """
+        if self.refusal is not None:
+            return
         self.refusal = error
         setattr(self, (self.request.method or "get").lower(), self.tell_refusal)
+        if not self.declared_length() and "Transfer-Encoding" not in self.request.headers:
+            return
+        body = self.as_problem(error)
+        self.set_header("Content-Length", str(len(body)))
+        self.write(body)
+        with suppress(StreamClosedError):
+            await self.flush()
 
     def tell_refusal(self, *_: Any, **__: Any) -> None:
         assert self.refusal is not None
-        raise self.refusal
+        if not self._headers_written:
+            raise self.refusal
 
     async def data_received(self, chunk: bytes) -> None:
         if self.refusal is not None:
             self.drained += len(chunk)
             if self.drained > DRAINED and not self._finished:
-                self.answer_error(self.refusal)
+                self.finish()
             return
         try:
             await self.receive(chunk)
         except HubError as error:
-            self.refuse(error)
+            await self.refuse(error)
 
     async def receive(self, chunk: bytes) -> None:
         """Take a piece of the body; collected here, streamed to disk by those who override this."""
@@ -137,8 +155,15 @@ class Endpoint(RequestHandler):
         """
         return bodies.read(kind, self.request.headers.get("Content-Type", ""), bytes(self.received))
 
-    def page_arguments(self) -> tuple[int, str | None]:
-        """The list arguments `limit` (1..200, default 50) and `cursor`."""
+    def page_arguments(self, *others: str) -> tuple[int, str | None]:
+        """The list arguments `limit` (1..200, default 50) and `cursor`; what is neither they nor `others` is refused.
+
+        Raises:
+            Invalid: with code bad_query.
+        """
+        unknown = sorted(self.request.query_arguments.keys() - {"limit", "cursor", *others})
+        if unknown:
+            raise Invalid(f"a list takes no argument {unknown[0][:50]!r}", code="bad_query")
         text = self.get_query_argument("limit", "50")
         if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 3 and 1 <= int(text) <= 200):
             raise Invalid("limit is a number from 1 to 200", code="bad_query")
@@ -149,19 +174,11 @@ class Endpoint(RequestHandler):
 
     # --- going out ----------------------------------------------------------------------------------------------
 
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "no-referrer")
-        origin = self.request.headers.get("Origin", "")
-        rooms: Rooms | None = getattr(self, "rooms", None)
-        if rooms is None:  # Tornado calls this once before initialize
-            rooms = self.settings["rooms"]
-        if origin and origin in rooms.settings.origins:
-            self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Vary", "Origin")
-            self.set_header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+    async def head(self, *arguments: str) -> None:
+        """What GET would answer, without its body (RFC 9110 section 9.3.2)."""
+        answering = self.get(*arguments)
+        if answering is not None:
+            await answering
 
     async def options(self, *_: str) -> None:
         if "Access-Control-Allow-Origin" in self._headers:
@@ -172,15 +189,14 @@ class Endpoint(RequestHandler):
         self.set_status(204)
 
     def answer(self, body: Any, status: int = 200) -> None:
-        """A JSON answer; an object with a version gets an ETag, and 304 where the client has it already."""
+        """A JSON answer; what is read gets an ETag, and 304 where the client has it already."""
         data = msgspec.json.encode(body)
         self.set_status(status)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         if self.request.method in ("GET", "HEAD"):
-            tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-            self.set_header("ETag", tag)
+            self.set_header("ETag", f'"{sha256(data).hexdigest()[:32]}"')
             self.set_header("Cache-Control", "private, no-cache")
-            if tag in self.request.headers.get("If-None-Match", ""):
+            if self.check_etag_header():
                 self.set_status(304)
                 return
         self.write(data)
@@ -189,63 +205,23 @@ class Endpoint(RequestHandler):
         """A list answer: `next` is null where this was the last page."""
         self.answer({"items": items, "next": last_id if len(items) == limit else None})
 
-    def answer_error(self, error: HubError) -> None:
-        """A problem answer, finished."""
-        self.clear_header("ETag")
-        self.set_status(status_of(error))
-        self.set_header("Content-Type", CONTENT_TYPE)
-        if error.retry_after is not None:
-            self.set_header("Retry-After", str(max(1, round(error.retry_after))))
-        if status_of(error) == 401:
-            self.set_header("WWW-Authenticate", "Bearer")
-        chinese = speaks_chinese(self.request.headers.get("Accept-Language", ""))
-        path = self.request.path[:300]
-        self.finish(msgspec.json.encode(problem(error, path, getattr(self, "request_id", ""), chinese)))
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        exception = kwargs.get("exc_info", (None, None, None))[1]
-        if not isinstance(exception, HubError):
-            exception = {
-                400: Invalid("the request cannot be read", code="bad_query"),
-                404: NotFound(),
-                405: Invalid("this method is not allowed here", code="method_not_allowed"),
-            }.get(status_code, HubError())
-        self.answer_error(exception)
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if not isinstance(value, HubError | HTTPError):
-            log.error("request_failed", path=self.request.path, request_id=self.request_id, exc_info=(typ, value, tb))
-
 
 class NoSuchPlace(Endpoint):
     """Every path that nothing else serves."""
 
     access = "anyone"
 
+    def check_method(self) -> None:
+        """Every method finds nothing here."""
+
     async def admit(self) -> None:
         raise NotFound("there is no such path")
 
 
-def check_host(host: str, settings: Settings) -> None:
-    """Refuse requests that were meant for another name: the guard against DNS rebinding.
-
-    Raises:
-        Invalid: with code bad_host.
-    """
-    name = urlsplit(f"//{host}").hostname or ""
-    if name not in known_hosts(settings):
-        raise Invalid("this hub does not answer to that host name", code="bad_host")
-
-
-def known_hosts(settings: Settings) -> set[str]:
-    """The names this hub answers to: its own address, the front-end's, and loopback."""
-    names = {urlsplit(url).hostname or "" for url in (settings.api_base_url, settings.frontend_url)}
-    return names | {"localhost", "127.0.0.1", "::1", settings.bind}
-
-
-def may_call(origin: str, host: str, settings: Settings) -> bool:
-    """Whether a page of `origin` may use the API and live sockets: ours, the configured ones, no other."""
-    return origin in settings.origins or urlsplit(origin).netloc == host
+def bearer_of(authorization: str) -> str:
+    """The token in an Authorization header (RFC 6750 section 2.1), or nothing."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def check_id(id: str) -> str:

@@ -12,7 +12,7 @@ from hub.errors import FieldError, Invalid, Unsupported
 
 T = TypeVar("T")
 
-MAX_JSON = 1024 * 1024
+MAX_JSON = 256 * 1024  # bytes; more would hold the event loop while it is parsed
 WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -31,8 +31,7 @@ def read(form: type[T], content_type: str, body: bytes) -> T:
         raise Unsupported("send application/json")
     try:
         plain = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
-        body.decode("utf-8").encode("utf-8")
-        msgspec.json.decode(body)
+        msgspec.json.decode(body)  # refuses lone surrogates and numbers out of range, which json takes
     except (ValueError, RecursionError, msgspec.DecodeError) as error:
         raise Invalid(f"not valid JSON: {short(error)}", code="bad_json") from None
     try:

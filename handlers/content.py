@@ -28,28 +28,28 @@ class Content(Endpoint):
     access = "anyone"
     named: ClassVar[bool] = True  # the last part of the path is a name for people, and not signed
     opened_by_link = False
+    task: Task | None = None  # whose current lease opened this
 
     async def admit(self) -> None:
-        """A valid link needs no more; without one, `allowed` decides."""
+        """A valid link needs no more; without one, the lease or the user decides."""
         if "signature" in self.request.query_arguments:
             path = self.request.path.rpartition("/")[0] if self.named else self.request.path
             expires, signature = self.get_query_argument("expires", ""), self.get_query_argument("signature")
             self.rooms.links.verify(path, expires, signature, self.rooms.clock.wall())
             self.opened_by_link = True
-        elif not self.get_query_argument("job", ""):
+        elif job := self.get_query_argument("job", ""):
+            self.task = self.rooms.runner.core.lease_of(self.rooms.links.lease_of(job))
+        else:
             self.user = await self.rooms.identities.user(self.bearer())
 
-    def leased(self) -> Task | None:
-        """The task whose current lease opened this request."""
-        job = self.get_query_argument("job", "")
-        return self.rooms.runner.core.lease_of(self.rooms.links.lease_of(job)) if job else None
-
     def check_owner(self, owner: str) -> None:
-        """Raises NotFound where a Bearer token's user is not the owner."""
-        if not self.opened_by_link and self.user.id != owner and self.user.role != "admin":
+        """Raises NotFound where neither a link nor a Bearer token opens a file of `owner`; a lease never does."""
+        if self.opened_by_link:
+            return
+        if self.task is not None or self.user.id != owner and self.user.role != "admin":
             raise NotFound("there is no such file")
 
-    async def serve(self, path: Path, sha256: str, content_type: str, name: str, saved_at: float) -> None:
+    async def serve(self, path: Path, etag: str, content_type: str, name: str, saved_at: float) -> None:
         """Send a file, whole or the one range that was asked for (RFC 9110 section 14).
 
         Raises:
@@ -58,7 +58,7 @@ class Content(Endpoint):
         """
         inline = content_type in INLINE and not self.get_query_argument("download", "")
         disposition = "inline" if inline else "attachment"
-        tag = f'"{sha256}"'
+        tag = f'"{etag}"'
         self.set_header("ETag", tag)
         self.set_header("Last-Modified", formatdate(saved_at, usegmt=True))
         self.set_header("Accept-Ranges", "bytes")
@@ -67,7 +67,7 @@ class Content(Endpoint):
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("Cross-Origin-Resource-Policy", "same-site")
         self.set_header("Cache-Control", "private, max-age=3600")
-        if tag in self.request.headers.get("If-None-Match", ""):
+        if self.check_etag_header():
             self.set_status(304)
             return
         loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ class Content(Endpoint):
             if asked:
                 found = byte_range(asked, size)
                 if found is None:
-                    self.set_header("Content-Range", f"bytes */{size}")
+                    self.lasting_header("Content-Range", f"bytes */{size}")
                     raise Invalid(f"the file has {size} bytes", code="unsatisfiable_range")
                 start, end = found
                 if (start, end) != (0, size) or asked.replace(" ", "") == "bytes=0-":
@@ -136,16 +136,13 @@ class Input(Content):
         record = await self.rooms.store.get(Media, check_id(id))
         if record is None or record.purpose is not self.purpose:
             raise NotFound("there is no such file")
-        task = self.leased()
+        task = self.task
         if task is None:
             self.check_owner(record.owner)
         elif id not in (task.video.media_id, task.background.media_id if task.background else ""):
             raise NotFound("this task has no such input")
         path = self.rooms.files.path(record.purpose, record.sha256)
         await self.serve(path, record.sha256, type_of(record), record.name, record.created_at)
-
-    async def head(self, id: str, name: str) -> None:
-        await self.get(id, name)
 
 
 class VideoInput(Input):
@@ -163,8 +160,6 @@ class Result(Content):
         task = await self.rooms.store.get(Task, check_id(task_id))
         if task is None:
             raise NotFound("there is no such result")
-        if self.leased() is not None:
-            raise NotFound("a lease opens inputs only")
         self.check_owner(task.owner)
         output: Output | None = next((output for output in task.outputs if output.name == name), None)
         record = await self.rooms.store.get(Media, output.media_id) if output is not None else None
@@ -172,9 +167,6 @@ class Result(Content):
             raise NotFound("there is no such result")
         path = self.rooms.files.path(record.purpose, record.sha256)
         await self.serve(path, record.sha256, type_of(record), record.name, record.created_at)
-
-    async def head(self, task_id: str, name: str) -> None:
-        await self.get(task_id, name)
 
 
 class Poster(Content):
@@ -189,9 +181,6 @@ class Poster(Content):
         self.check_owner(record.owner)
         path = self.rooms.files.poster_path(id)
         await self.serve(path, f"poster-{record.sha256}", "image/jpeg", "poster.jpg", record.created_at)
-
-    async def head(self, id: str) -> None:
-        await self.get(id)
 
 
 def type_of(record: Media) -> str:

@@ -7,16 +7,18 @@ from typing import Any
 
 import structlog
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError
 
 from hub import messages
 from hub.account import User
-from hub.errors import HubError, Invalid, NotFound, Unauthorized
+from hub.errors import Forbidden, HubError, Invalid, NotFound, Unauthorized
 from hub.messages import Auth, BadMessage, Ping, Reply, Subscribe, Subscribed, Unsubscribe
 from hub.task import Task
 from hub.topics import Subscriber, Topic
 
-from .base import Rooms, check_host, check_id, may_call
+from .base import Rooms, check_id
+from .door import may_call
+from .sockets import Socket
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,10 @@ class Viewer:
 
     async def reply(self, message: messages.FromBrowser) -> Reply:
         if isinstance(message, Auth):
-            self.user = await self.rooms.identities.user(message.token)
+            user = await self.rooms.identities.user(message.token)
+            if self.user is not None and self.user.id != user.id:
+                raise Forbidden("somebody else has signed in on this connection")
+            self.user = user
             return messages.Authed(id=message.id, user=self.user.id)
         if self.user is None:
             raise Unauthorized("sign in first")
@@ -132,22 +137,12 @@ class Viewer:
         return {"items": [runner.view(known[id]) for id in sorted(known, reverse=True)]}
 
 
-class LiveSocket(WebSocketHandler):
+class LiveSocket(Socket):
     """GET /api/live. Thin: everything is in `Viewer`."""
 
     viewer: Viewer
 
-    def initialize(self, rooms: Rooms) -> None:
-        self.rooms = rooms
-
-    def prepare(self) -> None:
-        try:
-            check_host(self.request.host, self.rooms.settings)
-        except HubError:
-            self.set_status(421)
-            self.finish()
-
-    def check_origin(self, origin: str) -> bool:
+    def admits_origin(self, origin: str) -> bool:
         return may_call(origin, self.request.host, self.rooms.settings)
 
     def open(self, *_: str, **__: str) -> None:

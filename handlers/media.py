@@ -9,7 +9,7 @@ from hub.errors import Conflict, NotFound
 from hub.media import Media, Purpose
 from hub.task import State, Task
 
-from .base import check_id
+from .base import Endpoint, Rooms, check_id
 from .uploads import UserFiles
 
 OPEN = (State.WAITING, State.PROCESSING)
@@ -26,9 +26,10 @@ class Collection(UserFiles):
         self.answer_list(views, limit, found[-1].id if found else None)
 
 
-class Item(UserFiles):
+class Item(Endpoint):
     """GET one, DELETE one."""
 
+    purpose: ClassVar[Purpose]
     input_field: ClassVar[str]
 
     async def owned(self, id: str) -> Media:
@@ -52,17 +53,14 @@ class Item(UserFiles):
         if needed:
             raise Conflict(f"{needed} open tasks need this {self.purpose}; cancel them first", code="in_use")
         await self.rooms.runner.carry_out([Delete(Media, id)])
-        await self.rooms.files.delete_poster(id)
-        if await self.rooms.store.count(Media, sha256=record.sha256, purpose=self.purpose) == 0:
-            await self.rooms.files.delete(self.purpose, record.sha256)
+        await remove_bytes(self.rooms, record)
         self.set_status(204)
 
-    async def post(self, *_: str) -> None:
-        self._unimplemented_method()
 
-
-class Check(Item):
+class Check(Endpoint):
     """GET /api/videos/check/{md5 or sha256}: does this user have the file already?"""
+
+    purpose: ClassVar[Purpose]
 
     async def get(self, digest: str) -> None:
         name = {32: "md5", 64: "sha256"}.get(len(digest))
@@ -72,9 +70,6 @@ class Check(Item):
             found = await self.rooms.store.find(Media, **equal)
         view = None if found is None else self.rooms.views.media(found, self.rooms.clock.wall())
         self.answer({"exists": found is not None, self.purpose.value: view})
-
-    async def delete(self, *_: str) -> None:
-        self._unimplemented_method()
 
 
 class Videos(Collection):
@@ -99,6 +94,14 @@ class Background(Item):
 
 class BackgroundCheck(Check):
     purpose = Purpose.BACKGROUND
+
+
+async def remove_bytes(rooms: Rooms, record: Media) -> None:
+    """Remove what a deleted record pointed at: its poster, and the content where no other record has the same."""
+    await rooms.files.delete_poster(record.id)
+    async with rooms.contents.of(record.sha256):
+        if await rooms.store.count(Media, sha256=record.sha256, purpose=record.purpose) == 0:
+            await rooms.files.delete(record.purpose, record.sha256)
 
 
 ROUTES = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -56,8 +55,8 @@ class FormReader:
             "on_header_end": self.header_ended, "on_headers_finished": self.headers_ended, "on_end": self.form_ended,
         })
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Take the next bytes of the body; yields those of the file.
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the body; returns those of the file.
 
         Raises:
             Invalid: the form is broken, or has a second file.
@@ -73,7 +72,7 @@ class FormReader:
             self.outside += len(chunk)
         if self.outside > MAX_OUTSIDE + len(chunk):
             raise Invalid("too much before or after the parts of the form", code="bad_multipart")
-        yield from self.pieces
+        return b"".join(self.pieces)
 
     def close(self) -> File:
         """The body is over: what the form said about its file.

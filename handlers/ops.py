@@ -12,6 +12,7 @@ class Livez(Endpoint):
     """GET /livez: the process answers, whatever else is wrong."""
 
     access = "anyone"
+    any_host = True
 
     def get(self) -> None:
         self.answer({"status": "ok"})
@@ -21,6 +22,7 @@ class Readyz(Endpoint):
     """GET /readyz: 200 while what is decided becomes durable, else 503."""
 
     access = "anyone"
+    any_host = True
 
     async def get(self) -> None:
         self.rooms.runner.check_ready()
@@ -35,6 +37,7 @@ class Version(Endpoint):
     """GET /version."""
 
     access = "anyone"
+    any_host = True
 
     def get(self) -> None:
         self.answer({"name": "video-segmentation-hub", "version": VERSION})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from tornado.web import StaticFileHandler
+from tornado.web import HTTPError, StaticFileHandler
+
+from .answers import Answering
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -13,18 +14,19 @@ POLICY = (
 )
 
 
-class Page(StaticFileHandler):
+class Page(Answering, StaticFileHandler):
     """A file of static/. The files are small and are checked with each load, so a new version is seen at once."""
+
+    def prepare(self) -> None:
+        if "\x00" in self.path_args[0]:
+            raise HTTPError(400)
+
+    def compute_etag(self) -> str | None:
+        return StaticFileHandler.compute_etag(self)
 
     def set_extra_headers(self, path: str) -> None:
         self.set_header("Content-Security-Policy", POLICY)
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-cache")
-        self.clear_header("Server")
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Refused paths are no news."""
 
 
 def routes(folder: Path) -> list[tuple[str, type[Page], dict[str, str]]]:

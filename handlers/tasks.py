@@ -16,6 +16,7 @@ from hub.task import Source, State, Task
 
 from .base import OBJECT_ID, Endpoint, check_id
 from .bodies import Form
+from .media import remove_bytes
 
 Option = Annotated[str, Meta(max_length=500)] | bool | Annotated[int, Meta(ge=-(2**53), le=2**53)] | float
 OptionName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -31,7 +32,7 @@ class TaskForm(Form):
 
 class Tasks(Endpoint):
     async def get(self) -> None:
-        limit, before = self.page_arguments()
+        limit, before = self.page_arguments("state")
         state = self.get_query_argument("state", None)
         if state is not None and state not in tuple(State):
             raise Invalid(f"state is one of {', '.join(State)}", code="bad_query")
@@ -42,30 +43,45 @@ class Tasks(Endpoint):
     async def post(self) -> None:
         form = self.form(TaskForm)
         key = self.request.headers.get("Idempotency-Key")
-        digest = hashlib.sha256(bytes(self.received)).hexdigest()
-        if key is not None:
-            if not 1 <= len(key) <= 200 or not key.isprintable():
-                raise Invalid("an Idempotency-Key has 1 to 200 printable characters")
-            if await self.replayed(key, digest):
-                return
-        self.rooms.runner.check_ready()
-        task = Task(
-            new_id(), self.user.id, form.model,
-            await self.source(form.video_id, Purpose.VIDEO, "/video_id"),
-            await self.source(form.background_id, Purpose.BACKGROUND, "/background_id") if form.background_id else None,
-            self.rooms.clock.wall(), dict(form.options), form.priority, request_key=key, request_hash=digest,
-        )
+        if key is None:
+            return await self.create(form, None)
+        if not 1 <= len(key) <= 200 or not key.isprintable():
+            raise Invalid("an Idempotency-Key has 1 to 200 printable characters")
+        under_way = (self.user.id, key)
+        if under_way in self.rooms.creating:
+            raise Conflict("the first request with this Idempotency-Key is not answered yet", code="running")
+        self.rooms.creating.add(under_way)
+        try:
+            if not await self.replayed(key):
+                await self.create(form, key)
+        finally:
+            self.rooms.creating.discard(under_way)
+
+    async def create(self, form: TaskForm, key: str | None) -> None:
+        """Make the task and answer with it; where another hub has just made it under the same key, with that one."""
         runner = self.rooms.runner
+        runner.check_ready()
+        video = await self.source(form.video_id, Purpose.VIDEO, "/video_id")
+        background = None
+        if form.background_id is not None:
+            background = await self.source(form.background_id, Purpose.BACKGROUND, "/background_id")
+        task = Task(
+            new_id(), self.user.id, form.model, video, background, self.rooms.clock.wall(), dict(form.options),
+            form.priority, request_key=key, request_hash=self.digest(),
+        )
         try:
             await runner.carry_out(runner.core.submit(task, self.rooms.clock.now()))
         except Conflict:
-            if key is None or not await self.replayed(key, digest):
+            if key is None or not await self.replayed(key):
                 raise
             return
         self.set_header("Location", f"/api/tasks/{task.id}")
         self.answer(runner.view(task), 201)
 
-    async def replayed(self, key: str, digest: str) -> bool:
+    def digest(self) -> str:
+        return hashlib.sha256(bytes(self.received)).hexdigest()
+
+    async def replayed(self, key: str) -> bool:
         """Answer with the task that this key has created before, if it has.
 
         Raises:
@@ -74,7 +90,7 @@ class Tasks(Endpoint):
         earlier = await self.rooms.store.find(Task, owner=self.user.id, request_key=key)
         if earlier is None:
             return False
-        if earlier.request_hash != digest:
+        if earlier.request_hash != self.digest():
             raise Invalid("this Idempotency-Key was used for another request", code="key_reused")
         self.set_header("Idempotency-Replayed", "true")
         self.set_header("Location", f"/api/tasks/{earlier.id}")
@@ -132,8 +148,7 @@ class OneTask(TaskEndpoint):
         changes = [Delete(Media, record.id) for record in results]
         await runner.carry_out([Delete(Task, id), *changes, Publish(task, messages.DELETED)])
         for record in results:
-            if await self.rooms.store.count(Media, sha256=record.sha256, purpose=record.purpose) == 0:
-                await self.rooms.files.delete(record.purpose, record.sha256)
+            await remove_bytes(self.rooms, record)
         self.set_status(204)
 
 

@@ -6,6 +6,7 @@ backgrounds; workers send results, under the token of a lease that is current.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from .multipart import FormReader
 TUS = "1.0.0"
 TUS_BODY = "application/offset+octet-stream"
 FORM_OVERHEAD = 1024 * 1024  # bytes that a form may have around its file
+SILENCE_S = 60.0  # seconds for which a client that sends a file may pause
 
 
 class Reception:
@@ -62,15 +64,24 @@ class Reception:
         facts = poster = None
         if self.purpose in USER_PURPOSES:
             facts, poster = await self.rooms.probe(self.incoming.path, self.purpose)
-        await self.incoming.seal(self.purpose)
         record = Media(
             self.id, self.owner, self.purpose, media.clean_name(self.name, self.purpose), self.content_type[:100],
             digest.size, digest.sha256, digest.md5, facts, self.rooms.clock.wall(), self.task_id,
         )
+        async with self.rooms.contents.of(digest.sha256):
+            await self.keep(record, poster)
+        return record
+
+    async def keep(self, record: Media, poster: bytes | None) -> None:
+        """Poster, content, record, in this order: what a record points at is there."""
         if poster:
             await self.rooms.files.save_poster(record.id, poster)
+        try:
+            await self.incoming.seal(self.purpose)
+        except HubError:
+            await self.rooms.files.delete_poster(record.id)
+            raise
         await self.rooms.runner.carry_out([Save(record, 0)])
-        return record
 
     async def abandon(self) -> None:
         """Leave nothing behind."""
@@ -81,39 +92,72 @@ class Receiving(Endpoint):
     """An endpoint whose body is a file."""
 
     reception: Reception | None = None
+    gone = False  # the client hung up
+    concluding = False
+    heard_at = 0.0
+    watch: asyncio.TimerHandle | None = None
+
+    async def receive(self, chunk: bytes) -> None:
+        try:
+            self.heard_at = float("inf")  # it is not the client's fault if the disk is slow
+            await self.take(chunk)
+            self.heard_at = self.rooms.clock.now()
+        except HubError:
+            await self.abandon()
+            raise
+        if self.gone:
+            await self.abandon()
+
+    async def take(self, chunk: bytes) -> None:
+        """Give a piece of the body to the reception."""
+        assert self.reception is not None
+        await self.reception.write(chunk)
+
+    async def conclude(self) -> Media:
+        """The record of what was received, or nothing at all."""
+        assert self.reception is not None
+        self.concluding = True
+        try:
+            return await self.reception.conclude()
+        finally:
+            await self.reception.abandon()
 
     async def abandon(self) -> None:
         """Leave nothing of an unfinished reception behind."""
         if self.reception is not None:
             await self.reception.abandon()
 
-    async def receive(self, chunk: bytes) -> None:
-        assert self.reception is not None
-        try:
-            await self.reception.write(chunk)
-        except HubError:
-            await self.reception.abandon()
-            raise
-
-    async def conclude(self) -> Media:
-        """The record of what was received, or nothing at all."""
-        assert self.reception is not None
-        try:
-            return await self.reception.conclude()
-        finally:
-            await self.reception.abandon()
-
     def on_connection_close(self) -> None:
+        """The client hung up: a file that is whole is kept all the same, another is not."""
         super().on_connection_close()
-        self.rooms.runner.own(self.abandon())
+        self.gone = True
+        self.on_finish()
+        if not self.concluding:
+            self.rooms.runner.own(self.abandon())
 
-    def declared_length(self, limit: int) -> None:
+    def limit_time(self) -> None:
+        """A large file may take long, a silent client may not."""
+        self.heard_at = self.rooms.clock.now()
+        self.hang_up_when_silent()
+
+    def hang_up_when_silent(self) -> None:
+        left_s = SILENCE_S - (self.rooms.clock.now() - self.heard_at)
+        if left_s > 0:
+            self.watch = asyncio.get_running_loop().call_later(min(left_s, SILENCE_S), self.hang_up_when_silent)
+        elif not self.concluding:
+            self.connection.close()
+
+    def on_finish(self) -> None:
+        if self.watch is not None:
+            self.watch.cancel()
+
+    def check_length(self, limit: int) -> None:
         """Refuse by the Content-Length.
 
         Raises:
             TooLarge: it says more than the limit.
         """
-        if int(self.request.headers.get("Content-Length") or 0) > limit:
+        if self.declared_length() > limit:
             raise TooLarge(f"at most {limit} bytes")
 
 
@@ -131,24 +175,17 @@ class UserFiles(Receiving):
         limit = self.rooms.settings.upload_file_size_limit
         content_type = self.request.headers.get("Content-Type", "")
         multipart = content_type.split(";")[0].strip().lower() == "multipart/form-data"
-        self.declared_length(limit + FORM_OVERHEAD if multipart else limit)
+        if not multipart and not acceptable(content_type, self.purpose):
+            raise Unsupported(f"send the {self.purpose} itself with its own content type, or multipart/form-data")
+        self.check_length(limit + FORM_OVERHEAD if multipart else limit)
+        if multipart:
+            self.form_reader = FormReader(content_type, ("file", self.purpose.value))
         self.reception = Reception(self.rooms, self.user.id, self.purpose, limit)
         self.reception.name = self.get_query_argument("name", "")
         self.reception.content_type = content_type
-        if multipart:
-            self.form_reader = FormReader(content_type, ("file", self.purpose.value))
-        elif not acceptable(content_type, self.purpose):
-            raise Unsupported(f"send the {self.purpose} itself with its own content type, or multipart/form-data")
 
-    async def receive(self, chunk: bytes) -> None:
-        if self.form_reader is None:
-            return await super().receive(chunk)
-        try:
-            for piece in self.form_reader.feed(chunk):
-                await super().receive(piece)
-        except HubError:
-            await self.abandon()
-            raise
+    async def take(self, chunk: bytes) -> None:
+        await super().take(chunk if self.form_reader is None else self.form_reader.feed(chunk))
 
     async def post(self) -> None:
         assert self.reception is not None
@@ -171,9 +208,10 @@ class Uploads(Receiving):
     access = "anyone"  # who may is decided by the job token or the Bearer token
 
     async def admit(self) -> None:
-        self.set_header("Tus-Resumable", TUS)
-        if self.request.headers.get("Tus-Resumable") != TUS:
-            self.set_header("Tus-Version", TUS)
+        self.lasting_header("Tus-Resumable", TUS)
+        headers = self.request.headers
+        if headers.get("Tus-Resumable") != TUS:
+            self.lasting_header("Tus-Version", TUS)
             raise Invalid(f"this hub speaks tus {TUS}", code="tus_version")
         settings, job = self.rooms.settings, self.get_query_argument("job", "")
         task_id = None
@@ -184,33 +222,46 @@ class Uploads(Receiving):
             self.user = await self.rooms.identities.user(self.bearer())
             owner, allowed, limit = self.user.id, USER_PURPOSES, settings.upload_file_size_limit
         self.rooms.runner.check_ready()
-        metadata = read_metadata(self.request.headers.get("Upload-Metadata", ""))
+        metadata = read_metadata(headers.get("Upload-Metadata", ""))
         purpose = metadata.get("purpose", "")
         if purpose not in allowed:
             raise Invalid(f"purpose is one of {', '.join(sorted(allowed))}", code="bad_metadata")
-        length = self.request.headers.get("Upload-Length", "")
-        if not (length.isascii() and length.isdigit() and len(length) < 18):
-            raise Invalid("Upload-Length is a number of bytes", code="bad_length")
-        if int(length) > limit:
+        length = read_length(headers.get("Upload-Length", ""))
+        if "Upload-Defer-Length" in headers:
+            raise Invalid("say the length now, and once", code="bad_length")
+        if length > limit:
             raise TooLarge(f"a {purpose} has at most {limit} bytes")
-        if self.request.headers.get("Content-Type", "").lower() != TUS_BODY:
+        if headers.get("Content-Type", "").lower() != TUS_BODY:
             raise Unsupported(f"send the bytes as {TUS_BODY}")
-        self.declared_length(int(length))
-        self.reception = Reception(self.rooms, owner, Purpose(purpose), int(length), task_id)
+        self.check_length(length)
+        self.reception = Reception(self.rooms, owner, Purpose(purpose), length, task_id)
         self.reception.name = metadata.get("filename", "")
         self.reception.content_type = metadata.get("filetype", "")
 
     async def post(self) -> None:
         assert self.reception is not None
-        if self.reception.size != self.reception.limit:
+        try:
+            self.check_complete(self.reception)
+        except HubError:
             await self.abandon()
-            raise Invalid(
-                f"{self.reception.size} of {self.reception.limit} bytes arrived: send the whole file", code="bad_length"
-            )
+            raise
         record = await self.conclude()
         self.set_header("Location", f"/api/uploads/{record.id}")
         self.set_header("Upload-Offset", str(record.size))
         self.answer(upload_view(record), 201)
+
+    def check_complete(self, reception: Reception) -> None:
+        """Refuse what is not all of the file, and what comes from a worker whose lease has ended meanwhile.
+
+        Raises:
+            Invalid: code bad_length.
+            Conflict: code lease_lost.
+        """
+        if reception.size != reception.limit:
+            detail = f"{reception.size} of {reception.limit} bytes arrived: send the whole file"
+            raise Invalid(detail, code="bad_length")
+        if reception.task_id is not None:
+            self.rooms.runner.core.lease_of(self.rooms.links.lease_of(self.get_query_argument("job")))
 
 
 class Upload(Endpoint):
@@ -235,6 +286,17 @@ def acceptable(content_type: str, purpose: Purpose) -> bool:
     """Whether a raw body of this type can be such a file; the probe has the last word."""
     kind = content_type.split(";")[0].strip().lower()
     return kind == "application/octet-stream" or kind.startswith("video/" if purpose is Purpose.VIDEO else "image/")
+
+
+def read_length(header: str) -> int:
+    """Upload-Length (tus 1.0.0, creation), in bytes.
+
+    Raises:
+        Invalid: code bad_length.
+    """
+    if not (header.isascii() and header.isdigit() and len(header) < 18):
+        raise Invalid("Upload-Length is a number of bytes", code="bad_length")
+    return int(header)
 
 
 def read_metadata(header: str) -> dict[str, str]:

@@ -6,20 +6,20 @@ import asyncio
 from typing import Any
 
 import structlog
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError
 
 from hub import messages
 from hub.errors import HubError, Invalid
 from hub.interface import Interface
-from hub.messages import SUBPROTOCOL, BadMessage, Hello
+from hub.messages import PROTOCOL, SUBPROTOCOL, BadMessage, Hello
 
-from .base import Rooms, check_host
-from .problems import CONTENT_TYPE, problem, status_of
+from .base import Rooms, bearer_of
+from .sockets import Socket
 
 log = structlog.get_logger(__name__)
 
 HELLO_S = 10.0  # seconds in which a new connection must say hello
-CLOSE_FORBIDDEN, CLOSE_BAD_MESSAGE, CLOSE_SESSION_GONE = 4403, 1008, 4000
+CLOSE_FORBIDDEN, CLOSE_PROTOCOL, CLOSE_BAD_MESSAGE, CLOSE_SESSION_GONE = 4403, 4406, 1008, 4000
 
 
 class WorkerConnection:
@@ -30,6 +30,7 @@ class WorkerConnection:
         self.interface = interface
         self.socket = socket
         self.session = ""
+        self.written: asyncio.Future[None] | None = None
 
     def receive(self, raw: str | bytes) -> None:
         """Decide on one message. No await between decoding and the decision: messages keep their order."""
@@ -48,6 +49,9 @@ class WorkerConnection:
 
     def join(self, hello: Hello) -> None:
         """Open or resume the session and send what a returning worker has missed."""
+        if hello.protocol != PROTOCOL:
+            self.close(CLOSE_PROTOCOL, f"this hub speaks protocol {PROTOCOL}")
+            return
         if hello.worker != self.interface.id:
             self.close(CLOSE_FORBIDDEN, "this token belongs to another worker")
             return
@@ -87,41 +91,34 @@ class WorkerConnection:
 
     def write(self, data: bytes) -> None:
         try:
-            self.socket.write_message(data.decode())
+            self.written = self.socket.write_message(data.decode())
         except WebSocketClosedError:
             return  # the outbox keeps it for the next connection
+        self.written.add_done_callback(asyncio.Future.exception)  # the same, if the connection ends just now
+
+    async def drained(self) -> None:
+        """Wait until the worker has taken what was written: who does not listen is not listened to."""
+        if self.written is not None:
+            await asyncio.wait([self.written])
 
     def close(self, code: int, reason: str) -> None:
         self.socket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
 
-class WorkerSocket(WebSocketHandler):
-    """GET /api/workers/session. Thin: everything is in `WorkerConnection`."""
+class WorkerSocket(Socket):
+    """GET /api/workers/session. Thin: everything is in `WorkerConnection`. Pages may not: workers are no browsers."""
 
     connection: WorkerConnection
     interface: Interface
 
-    def initialize(self, rooms: Rooms) -> None:
-        self.rooms = rooms
-
-    async def prepare(self) -> None:
-        try:
-            check_host(self.request.host, self.rooms.settings)
-            scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-            self.interface = await self.rooms.identities.interface(token if scheme.lower() == "bearer" else "")
-            offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
-            if SUBPROTOCOL not in [name.strip() for name in offered.split(",")]:
-                raise Invalid(f"ask for the subprotocol {SUBPROTOCOL}", code="upgrade_required")
-        except HubError as error:
-            self.set_status(status_of(error))
-            self.set_header("Content-Type", CONTENT_TYPE)
-            self.finish(problem(error, self.request.path, "", False))
+    async def admit(self) -> None:
+        self.interface = await self.rooms.identities.interface(bearer_of(self.request.headers.get("Authorization", "")))
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        if SUBPROTOCOL not in [name.strip() for name in offered.split(",")]:
+            raise Invalid(f"ask for the subprotocol {SUBPROTOCOL}", code="upgrade_required")
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return SUBPROTOCOL
-
-    def check_origin(self, origin: str) -> bool:
-        return False  # workers are no browsers
 
     def open(self, *_: str, **__: str) -> None:
         self.set_nodelay(True)
@@ -132,8 +129,9 @@ class WorkerSocket(WebSocketHandler):
         if not self.connection.session:
             self.close(CLOSE_BAD_MESSAGE, "say hello first")
 
-    def on_message(self, message: str | bytes) -> None:
+    async def on_message(self, message: str | bytes) -> None:
         self.connection.receive(message)
+        await self.connection.drained()
 
     def on_close(self) -> None:
         self.connection.left()

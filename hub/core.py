@@ -22,6 +22,7 @@ from .session import Offered, Phase, WorkerSession
 from .task import IllegalMove, Lease, LeaseLost, Output, Problem, State, Task
 
 FINISHED_KEPT = 10_000  # ended leases remembered, so that a report sent twice is answered like the first
+ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have heard of their end yet
 CLOSE_REPLACED, CLOSE_GONE = 4409, 1001
 
 
@@ -48,6 +49,9 @@ class Link:
     upload_url: str
 
 
+Report = tuple[messages.Artifact, ...] | str  # what a worker said of an end: its files, or its failure's code
+
+
 @dataclass(slots=True)
 class Pace:
     """What of a running task's progress was already stored and shown."""
@@ -61,7 +65,8 @@ class Pace:
 class Core:
     """All open tasks and all present workers.
 
-    `links` makes the addresses for one lease on one task; `new_id` gives a fresh id at each call.
+    `links` makes the addresses for one lease on one task; `new_id` gives a fresh id at each call. `offered` says by
+    task id which session holds which offer, `verifying` and `finished` by task and lease id which report was taken.
     """
 
     def __init__(self, rules: Rules, new_id: Callable[[], str], links: Callable[[Task, str], Link]) -> None:
@@ -70,8 +75,10 @@ class Core:
         self.links = links
         self.tasks: dict[str, Task] = {}
         self.leases: dict[str, str] = {}
-        self.verifying: set[str] = set()
-        self.finished: OrderedDict[str, None] = OrderedDict()
+        self.offered: dict[str, tuple[str, str]] = {}
+        self.verifying: dict[str, Report] = {}
+        self.finished: OrderedDict[str, Report | None] = OrderedDict()
+        self.ended: OrderedDict[str, Task] = OrderedDict()
         self.paces: dict[str, Pace] = {}
         self.sessions: dict[str, WorkerSession] = {}
         self.by_worker: dict[str, str] = {}
@@ -93,20 +100,30 @@ class Core:
         if task.state.ended:
             return
         if task.lease is None:
+            # Another process set not_before by its own clock: no backoff that is left can be longer than the longest.
+            task = replace(task, not_before=min(task.not_before, now + max(self.rules.backoff_s)))
             self.tasks[task.id] = task
             self.dispatcher.add(task, now)
             return
         grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
         self.tasks[task.id] = replace(task, lease=grace)
         self.leases[grace.id] = task.id
+        self.finished.pop(grace.id, None)
         self.paces[task.id] = Pace(task.version, now, task.version, now)
+        session = self.session_of(grace.worker)
+        if session is not None:
+            session.leases[grace.id] = task.id
 
     def forget(self, task_id: str) -> None:
         """A task is nothing to this core any more: it ended, or another process moved it."""
         task = self.tasks.pop(task_id, None)
         self.dispatcher.remove(task_id)
         self.paces.pop(task_id, None)
-        self.verifying.discard(task_id)
+        self.verifying.pop(task_id, None)
+        self.ended.pop(task_id, None)
+        session_id, offer_id = self.offered.pop(task_id, ("", ""))
+        if session_id in self.sessions:
+            self.sessions[session_id].offers.pop(offer_id, None)
         if task is not None and task.lease is not None:
             self.drop_lease(task.lease)
 
@@ -119,6 +136,12 @@ class Core:
         session = self.session_of(lease.worker)
         if session is not None:
             session.leases.pop(lease.id, None)
+            session.untold.discard(lease.id)
+
+    def newest(self, task: Task) -> Task:
+        """What is true of a task by now: the store, which said `task`, may not have heard of it yet."""
+        known = self.tasks.get(task.id) or self.ended.get(task.id)
+        return task if known is None or known.version < task.version else known
 
     # --- what users do ------------------------------------------------------------------------------------------
 
@@ -143,7 +166,7 @@ class Core:
         Raises:
             IllegalMove: it completed or failed already.
         """
-        task = self.tasks.get(task.id, task)
+        task = self.newest(task)
         if task.state is State.CANCELLED:
             return []
         after = moves.cancel(task, now)
@@ -160,7 +183,9 @@ class Core:
         """
         if task.id in self.tasks:
             raise IllegalMove("the task is still open", code=f"task_{self.tasks[task.id].state}")
+        task = self.newest(task)
         after = moves.retry(task, now)
+        self.ended.pop(task.id, None)
         self.tasks[after.id] = after
         self.dispatcher.add(after, now)
         return [Save(after, task.version), Publish(after, messages.UPDATED), *self.dispatch(now)]
@@ -195,12 +220,11 @@ class Core:
         """Compare the leases that the hub believes in with those that the worker says it runs."""
         effects: list[Effect] = []
         believed = {
-            task.lease.id: task for task in self.tasks.values()
-            if task.lease is not None and task.lease.worker == session.worker
+            lease_id: self.tasks[task_id] for lease_id, task_id in self.leases.items()
+            if self.tasks[task_id].worker == session.worker
         }
-        unsent = {message.lease for message in session.outbox if isinstance(message, messages.Assign)}
         for lease_id, task in believed.items():
-            if lease_id in running or lease_id in unsent or task.id in self.verifying:
+            if lease_id in running or lease_id in session.untold or task.id in self.verifying:
                 session.leases[lease_id] = task.id
                 self.extend(task, now)
             else:
@@ -291,15 +315,17 @@ class Core:
     def accepted(self, session: WorkerSession, message: Accept, now: float) -> list[Effect]:
         """The worker takes what it was offered: a lease, stored before the assignment goes out."""
         offer = session.offers.pop(message.offer, None)
-        task = self.tasks.get(offer.task_id) if offer is not None else None
-        if task is None or task.state is not State.WAITING:
+        if offer is None:
             return [Send(session.id, messages.Problem(code="offer_gone", detail=f"offer {message.offer} is over"))]
+        task = self.tasks[offer.task_id]
+        del self.offered[task.id]
         lease = Lease(self.new_id(), session.worker, now + self.rules.lease_s)
         after = moves.assign(task, lease, now)
         self.dispatcher.remove(task.id)
         self.tasks[task.id] = after
         self.leases[lease.id] = task.id
         session.leases[lease.id] = task.id
+        session.untold.add(lease.id)
         self.paces[task.id] = Pace(after.version, now, after.version, now)
         link = self.links(after, lease.id)
         assign = messages.Assign(
@@ -316,10 +342,9 @@ class Core:
         return self.dispatch(now)
 
     def offer_again(self, task_id: str, declined_by: str | None, now: float) -> None:
-        """An offer came to nothing; the task, if it still waits, goes back to its place."""
-        task = self.tasks.get(task_id)
-        if task is not None and task.state is State.WAITING:
-            self.dispatcher.put_back(task, declined_by, now)
+        """An offer came to nothing; the task goes back to its place."""
+        del self.offered[task_id]
+        self.dispatcher.put_back(self.tasks[task_id], declined_by, now)
 
     def reported(
         self, session: WorkerSession, message: Progress | Renew | Result | Failed, now: float
@@ -336,31 +361,43 @@ class Core:
         until = now + self.rules.lease_s
         match message:
             case Renew():
-                return self.store_now(moves.renew(task, message.lease, until, now), now)
+                return self.pace(moves.renew(task, message.lease, until, now), now, shown=False)
             case Progress():
                 ahead = moves.progress(task, message.lease, message.phase, message.progress, message.message, now)
                 return self.pace(moves.renew(ahead, message.lease, until, now), now)
             case Failed():
                 problem = Problem(message.code, message.detail)
                 effects = self.give_up(task, problem, message.retryable, now, message.retry_after)
+                self.finished[message.lease] = report_of(message)
                 return [*effects, Send(session.id, messages.FailedAck(lease=message.lease)), *self.dispatch(now)]
             case Result():
-                if task.id in self.verifying:
-                    return []
-                self.verifying.add(task.id)
-                return [Verify(task, message.lease, tuple(message.artifacts))]
+                return self.inspect(session, task, message)
+
+    def inspect(self, session: WorkerSession, task: Task, message: Result) -> list[Effect]:
+        """A result is looked into once; the same one again changes nothing, and another has come too late."""
+        report = report_of(message)
+        if task.id not in self.verifying:
+            self.verifying[task.id] = report
+            return [Verify(task, message.lease, tuple(message.artifacts))]
+        if self.verifying[task.id] == report:
+            return []
+        detail = f"another result is being looked into for lease {message.lease}"
+        return [Send(session.id, messages.Problem(code="result_taken", detail=detail))]
 
     def refuse(self, session: WorkerSession, message: Progress | Renew | Result | Failed) -> list[Effect]:
-        """A report under a lease that is over: an end that was already counted is acknowledged, all else is lost."""
-        if message.lease in self.finished and isinstance(message, Failed):
-            return [Send(session.id, messages.FailedAck(lease=message.lease))]
-        return [Send(session.id, messages.LeaseLost(lease=message.lease))]
+        """A report under a lease that is over: the end that was counted is acknowledged again, all else is lost."""
+        answer: Message = messages.LeaseLost(lease=message.lease)
+        if isinstance(message, Result | Failed) and self.finished.get(message.lease) == report_of(message):
+            kind = messages.ResultAck if isinstance(message, Result) else messages.FailedAck
+            answer = kind(lease=message.lease)
+        return [Send(session.id, answer)]
 
     def said_bye(self, session: WorkerSession, now: float) -> list[Effect]:
-        """The worker leaves and runs nothing more: what it held is free at once."""
+        """The worker leaves and runs nothing more: what it held is free at once, but for results under inspection."""
         effects: list[Effect] = []
         for task_id in list(session.leases.values()):
-            effects += self.lose(self.tasks[task_id], "worker_left", f"{session.worker} left", now)
+            if task_id not in self.verifying:
+                effects += self.lose(self.tasks[task_id], "worker_left", f"{session.worker} left", now)
         return effects + self.remove(session, "goodbye", CLOSE_GONE) + self.dispatch(now)
 
     # --- how a task ends ----------------------------------------------------------------------------------------
@@ -370,11 +407,12 @@ class Core:
         task = self.tasks.get(task_id)
         if task is None or task.lease is None or task.lease.id != lease_id:
             return []
-        self.verifying.discard(task_id)
+        report = self.verifying.pop(task_id, None)
         lease = task.lease
         ack = messages.ResultAck(lease=lease_id)
         if isinstance(verdict, Mismatch):
             effects = self.give_up(task, Problem(verdict.code, verdict.detail), True, now)
+            self.finished[lease_id] = report
             effects += self.tell(lease, messages.Problem(code=verdict.code, detail=verdict.detail))
             return [*effects, *self.tell(lease, ack), *self.dispatch(now)]
         outputs = tuple(
@@ -383,15 +421,14 @@ class Core:
         )
         after = moves.complete(task, lease_id, outputs, now)
         saves: list[Effect] = [Save(media, media.version - 1) for media in verdict]
-        return [
-            *saves, *self.settle(task, after, messages.COMPLETED), *self.tell(lease, ack), *self.dispatch(now),
-        ]
+        effects = [*saves, *self.settle(task, after, messages.COMPLETED), *self.tell(lease, ack)]
+        self.finished[lease_id] = report
+        return effects + self.dispatch(now)
 
     def give_up(
         self, task: Task, problem: Problem, retryable: bool, now: float, retry_after: float | None = None
     ) -> list[Effect]:
         """An attempt failed: try again later, or fail for good when it makes no sense or was tried enough."""
-        self.verifying.discard(task.id)
         if retryable and task.attempt < self.rules.max_attempts:
             wait = self.rules.backoff_s[min(task.attempt, len(self.rules.backoff_s)) - 1]
             return self.release(task, problem, now + max(wait, retry_after or 0.0), now)
@@ -399,7 +436,6 @@ class Core:
 
     def lose(self, task: Task, code: str, detail: str, now: float) -> list[Effect]:
         """The worker is gone, the task is not to blame: it may be offered again at once, unless tried enough."""
-        self.verifying.discard(task.id)
         if task.attempt < self.rules.max_attempts:
             return self.release(task, Problem(code, detail), now, now)
         return self.settle(task, moves.fail(task, Problem(code, detail), now), messages.FAILED)
@@ -418,6 +454,9 @@ class Core:
         """The task has ended: make it so, tell everybody, forget it."""
         previous = self.stored_version(before)
         self.forget(before.id)
+        self.ended[after.id] = after
+        if len(self.ended) > ENDED_KEPT:
+            self.ended.popitem(last=False)
         return [Save(after, previous), Publish(after, event)]
 
     def tell(self, lease: Lease, message: Message) -> list[Effect]:
@@ -432,38 +471,28 @@ class Core:
         pace = self.paces.get(task.id)
         return task.version if pace is None else pace.stored_version
 
-    def store_now(self, task: Task, now: float) -> list[Effect]:
-        """Keep and store a running task's new state, without telling viewers."""
+    def pace(self, task: Task, now: float, shown: bool = True) -> list[Effect]:
+        """Keep a running task's new state; viewers have nothing to see in one that is not `shown`."""
         pace = self.paces[task.id]
+        if not shown and pace.shown_version == self.tasks[task.id].version:
+            pace.shown_version = task.version
         self.tasks[task.id] = task
-        save = Save(task, pace.stored_version)
-        pace.stored_version, pace.stored_at = task.version, now
-        return [save]
+        return self.due(task, pace, now)
 
-    def pace(self, task: Task, now: float) -> list[Effect]:
-        """Keep a running task's progress; store and show it only as often as the rules allow."""
-        pace = self.paces[task.id]
+    def due(self, task: Task, pace: Pace, now: float) -> list[Effect]:
+        """Store and show what is new in a running task, as often as the rules allow."""
         effects: list[Effect] = []
-        phase_changed = self.tasks[task.id].phase != task.phase
-        self.tasks[task.id] = task
-        if now - pace.stored_at >= self.rules.save_every_s:
-            effects += self.store_now(task, now)
-        if phase_changed or now - pace.shown_at >= self.rules.publish_every_s:
+        if task.version > pace.stored_version and now - pace.stored_at >= self.rules.save_every_s:
+            effects.append(Save(task, pace.stored_version))
+            pace.stored_version, pace.stored_at = task.version, now
+        if task.version > pace.shown_version and now - pace.shown_at >= self.rules.publish_every_s:
             effects.append(Publish(task, messages.PROGRESSED))
             pace.shown_version, pace.shown_at = task.version, now
         return effects
 
     def flush(self, now: float) -> list[Effect]:
         """Store and show what the pace held back."""
-        effects: list[Effect] = []
-        for task_id, pace in self.paces.items():
-            task = self.tasks[task_id]
-            if task.version > pace.stored_version and now - pace.stored_at >= self.rules.save_every_s:
-                effects += self.store_now(task, now)
-            if task.version > pace.shown_version and now - pace.shown_at >= self.rules.publish_every_s:
-                effects.append(Publish(task, messages.PROGRESSED))
-                pace.shown_version, pace.shown_at = task.version, now
-        return effects
+        return [effect for id, pace in self.paces.items() for effect in self.due(self.tasks[id], pace, now)]
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -514,6 +543,7 @@ class Core:
             task = self.tasks[task_id]
             offer_id = self.new_id()
             session.offers[offer_id] = Offered(task_id, now + self.rules.offer_s)
+            self.offered[task_id] = (session.id, offer_id)
             facts = task.video.facts
             effects.append(Send(session.id, messages.Offer(
                 offer=offer_id, task=task_id, model=task.model, deadline_s=self.rules.offer_s,
@@ -544,3 +574,8 @@ class Core:
         if task is None:
             raise Conflict("this lease is over", code="lease_lost")
         return task
+
+
+def report_of(message: Result | Failed) -> Report:
+    """What makes a report of an end the same report when it is sent again."""
+    return tuple(message.artifacts) if isinstance(message, Result) else message.code

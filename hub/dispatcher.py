@@ -25,6 +25,7 @@ class Waiting:
     model: str
     key: Key
     not_before: float
+    queued: bool = False
     left_out: dict[str, float] = field(default_factory=dict)
 
 
@@ -38,12 +39,17 @@ class Dispatcher:
 
     def add(self, task: Task, now: float, left_out: dict[str, float] | None = None) -> None:
         """A task waits from now on; before `task.not_before` it is not offered."""
-        entry = Waiting(task.model, (-task.priority, task.created_at, task.id), task.not_before, left_out or {})
-        self.waiting[task.id] = entry
+        key = (-task.priority, task.created_at, task.id)
+        entry = self.waiting[task.id] = Waiting(task.model, key, task.not_before, left_out=left_out or {})
         if task.not_before > now:
             heapq.heappush(self.sleeping, (task.not_before, task.id))
         else:
-            heapq.heappush(self.queues.setdefault(task.model, []), entry.key)
+            self.queue(entry)
+
+    def queue(self, entry: Waiting) -> None:
+        """A task can be offered from now on."""
+        entry.queued = True
+        heapq.heappush(self.queues.setdefault(entry.model, []), entry.key)
 
     def remove(self, task_id: str) -> Waiting | None:
         """A task does not wait any more; its place in the queue is dropped when it comes up."""
@@ -55,8 +61,8 @@ class Dispatcher:
         while self.sleeping and self.sleeping[0][0] <= now:
             not_before, task_id = heapq.heappop(self.sleeping)
             entry = self.waiting.get(task_id)
-            if entry is not None and entry.not_before == not_before:
-                heapq.heappush(self.queues.setdefault(entry.model, []), entry.key)
+            if entry is not None and not entry.queued and entry.not_before == not_before:
+                self.queue(entry)
                 woken = True
         return woken
 
@@ -76,35 +82,36 @@ class Dispatcher:
 
     def take(self, session: WorkerSession, now: float) -> str | None:
         """The best waiting task for one worker, taken out of the queue, or None."""
-        heads = [key for model in session.models if (key := self.head(model, session.worker, now)) is not None]
-        if not heads:
+        firsts = [key for model in session.models if (key := self.pop(model, session.worker, now)) is not None]
+        if not firsts:
             return None
-        best = min(heads)
-        task_id = best[2]
-        queue = self.queues[self.waiting[task_id].model]
-        if queue[0] == best:
-            heapq.heappop(queue)
-        else:
-            queue.remove(best)
-            heapq.heapify(queue)
-        return task_id
+        best = min(firsts)
+        for key in firsts:
+            if key != best:
+                heapq.heappush(self.queues[self.waiting[key[2]].model], key)
+        self.waiting[best[2]].queued = False
+        return best[2]
 
-    def head(self, model: str, worker: str, now: float) -> Key | None:
-        """The first task of a model's queue that this worker may be offered."""
+    def pop(self, model: str, worker: str, now: float) -> Key | None:
+        """Take the first key off a model's queue that this worker may be offered; those before it stay."""
         queue = self.queues.get(model, [])
-        while queue and not self.current(queue[0]):
-            heapq.heappop(queue)
-        if not queue:
-            return None
-        if self.waiting[queue[0][2]].left_out.get(worker, 0.0) <= now:
-            return queue[0]
-        allowed = (key for key in queue if self.current(key) and self.waiting[key[2]].left_out.get(worker, 0.0) <= now)
-        return min(allowed, default=None)
+        passed: list[Key] = []
+        found: Key | None = None
+        while queue and found is None:
+            key = heapq.heappop(queue)
+            entry = self.current(key)
+            if entry is not None and entry.left_out.get(worker, 0.0) <= now:
+                found = key
+            elif entry is not None:
+                passed.append(key)
+        for key in passed:
+            heapq.heappush(queue, key)
+        return found
 
-    def current(self, key: Key) -> bool:
-        """Whether a queued key still stands for a task that waits in this place."""
+    def current(self, key: Key) -> Waiting | None:
+        """The task that a queued key stands for, if it waits in this place."""
         entry = self.waiting.get(key[2])
-        return entry is not None and entry.key == key
+        return entry if entry is not None and entry.queued and entry.key == key else None
 
     def put_back(self, task: Task, declined_by: str | None, now: float) -> None:
         """An offer came to nothing: the task waits again, and whoever declined it is left out for a while."""

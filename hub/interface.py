@@ -9,22 +9,37 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import Invalid
 from .messages import Model
+
+Dialect = Literal["worker", "push", "seed"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One registered interface service; `id` is its name, the token itself is never stored."""
+    """One registered interface service; `id` is its name, the token itself is never stored.
+
+    `dialect` says how it is spoken to: a "worker" connects by itself; "push" and "seed" services are called at
+    `address` (scheme, host and port) and `path`, "seed" ones in the older dialect. `pending` services wait to be let
+    in by an admin, `paused` ones get no new tasks. `models` and `slots` are for services that cannot say them.
+    """
 
     id: str
     token_hash: str
     created_at: float
     enabled: bool = True
+    paused: bool = False
+    pending: bool = False
     note: str = ""
+    dialect: Dialect = "worker"
+    address: str | None = None
+    path: str = "/process"
+    models: tuple[str, ...] = ()
+    slots: int = 1
     version: int = 1
 
 

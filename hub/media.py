@@ -106,7 +106,7 @@ def compare(source: Facts, result: Facts) -> Mismatch | None:
         )
     if result.frames != source.frames:
         return Mismatch("result_frames", f"{result.frames} frames, the source has {source.frames}")
-    if (shown(result) > 1) != (shown(source) > 1) and source.width != source.height:
+    if (result.width - result.height) * (source.width - source.height) < 0:
         return Mismatch("result_orientation", f"{result.width}x{result.height} for {source.width}x{source.height}")
     if abs(result.width - source.width) > 1 or abs(result.height - source.height) > 1:
         return Mismatch("result_size", f"{result.width}x{result.height} for {source.width}x{source.height}")
@@ -118,11 +118,6 @@ def compare(source: Facts, result: Facts) -> Mismatch | None:
     if source.has_audio and not result.has_audio:
         return Mismatch("result_audio", "the source has sound, the result has none")
     return None
-
-
-def shown(facts: Facts) -> float:
-    """Aspect ratio as shown."""
-    return facts.width / facts.height
 
 
 def renamed(media: Media, name: str) -> Media:

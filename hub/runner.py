@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -19,15 +19,17 @@ from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
 from .interface import OfferedModel
 from .media import Media, Mismatch
-from .messages import DELETED, PROGRESSED
+from .messages import DELETED, PROGRESSED, UPDATED
 from .ports import Clock, Store
 from .task import State, Task
 from .clock import rfc3339
 from .topics import Topic, Topics
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.25
+BATCH = 1000  # decisions that are committed as one
 CLOSE_RESTART = 1012
 PATIENCE_S = 5.0  # how long a request waits for the database before it is told to come back
 
@@ -179,12 +181,13 @@ class Runner:
             await self.wake.wait()
             self.wake.clear()
             while self.journal:
-                batch, self.journal = self.journal, []
+                size, changes = gather(self.journal)
+                batch, self.journal = self.journal[:size], self.journal[size:]
                 self.committing = True
-                refused = await self.commit(merge(batch))
-                self.committing = False
+                refused = await self.commit(changes)
                 for entry in batch:
                     self.conclude(entry, refused)
+                self.committing = False
                 self.reload(refused)
 
     async def commit(self, changes: list[Save | Delete]) -> dict[tuple[type[Any], str], Outcome]:
@@ -193,9 +196,9 @@ class Runner:
         while changes:
             try:
                 outcomes = await self.store.commit(changes)
-            except Unavailable as error:
+            except Exception as error:  # whatever it is, nothing may ever be committed again without this duty
                 if self.healthy:
-                    log.error("commit_failed", detail=error.detail)
+                    log.error("commit_failed", detail=str(error), exc_info=not isinstance(error, Unavailable))
                 self.healthy = False
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)
@@ -208,49 +211,75 @@ class Runner:
 
     def conclude(self, entry: Entry, refused: dict[tuple[type[Any], str], Outcome]) -> None:
         """Release an entry that is durable, or tell its maker that it is not."""
-        lost = [refused[k] for k in entry.keys if k in refused]
-        if not lost:
-            self.release(entry)
-        elif not entry.done.done():
-            code = "taken" if Outcome.TAKEN in lost else "conflict"
+        lost = {k: refused[k] for k in entry.keys if k in refused}
+        if lost and not entry.done.done():
+            code = "taken" if Outcome.TAKEN in lost.values() else "conflict"
             entry.done.set_exception(Conflict("somebody else was first", code=code))
             entry.done.exception()
+        tasks = {id for kind, id in lost if kind is Task}
+        if tasks:
+            entry.others = [effect for effect in entry.others if stands(effect, tasks)]
+        self.release(entry)
 
     def reload(self, refused: dict[tuple[type[Any], str], Outcome]) -> None:
-        """Another process moved these tasks: believe the store."""
-        for kind, id in refused:
+        """Another process moved these tasks, or knows these models: believe the store."""
+        for (kind, id), outcome in refused.items():
             if kind is Task:
-                log.warning("task_moved_elsewhere", task=id)
+                if outcome is Outcome.MISSED:
+                    log.warning("task_moved_elsewhere", task=id)
                 self.own(self.adopt(id))
+            elif kind is OfferedModel:
+                self.own(self.adopt_model(id))
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store for something, however often it takes."""
+        delay = 0.05
+        while True:
+            try:
+                return await question()
+            except Unavailable:
+                await asyncio.sleep(delay)
+                delay = min(2.0, delay * 2)
+
+    async def adopt_model(self, name: str) -> None:
+        model = await self.ask(lambda: self.store.get(OfferedModel, name))
+        if model is not None:
+            self.core.models[name] = model
 
     async def adopt(self, task_id: str) -> None:
-        task = await self.store.get(Task, task_id)
+        task = await self.ask(lambda: self.store.get(Task, task_id))
         now = self.clock.now()
         if task is None:
             self.core.forget(task_id)
             self.released.pop(task_id, None)
             return
         self.core.adopt(task, now)
-        self.decide([Publish(task, "updated"), *self.core.dispatch(now)])
+        self.decide([Publish(task, UPDATED), *self.core.dispatch(now)])
 
     # --- carrying out -------------------------------------------------------------------------------------------
 
     def release(self, entry: Entry) -> None:
         """Carry out what follows a durable decision, in its order."""
         for effect in entry.others:
-            match effect:
-                case Send():
-                    self.send(effect)
-                case Publish():
-                    self.publish(effect)
-                case Verify():
-                    self.own(self.look(effect))
-                case Close():
-                    transport = self.transports.pop(effect.session, None)
-                    if transport is not None:
-                        transport.close(effect.code, effect.reason)
+            try:
+                self.perform(effect)
+            except Exception:  # one that fails must not keep the others from the world
+                log.exception("effect_failed", effect=type(effect).__name__)
         if not entry.done.done():
             entry.done.set_result(None)
+
+    def perform(self, effect: Send | Publish | Verify | Close) -> None:
+        match effect:
+            case Send():
+                self.send(effect)
+            case Publish():
+                self.publish(effect)
+            case Verify():
+                self.own(self.look(effect))
+            case Close():
+                transport = self.transports.pop(effect.session, None)
+                if transport is not None:
+                    transport.close(effect.code, effect.reason)
 
     def send(self, effect: Send) -> None:
         session = self.core.sessions.get(effect.session)
@@ -290,7 +319,7 @@ class Runner:
     async def look(self, effect: Verify) -> None:
         """Have a result verified and tell the core."""
         try:
-            verdict = await self.verify(effect)
+            verdict = await self.ask(lambda: self.verify(effect))
         except Exception:
             log.exception("verification_failed", task=effect.task.id)
             verdict = Mismatch("verification_failed", "the hub could not look into the result")
@@ -311,13 +340,38 @@ def key(change: Save | Delete) -> tuple[type[Any], str]:
     return change.kind, change.id
 
 
-def merge(batch: list[Entry]) -> list[Save | Delete]:
-    """All changes of a batch, one a record: the first guard with the last content."""
+def gather(journal: Sequence[Entry]) -> tuple[int, list[Save | Delete]]:
+    """How many entries go into the next batch, and all their changes, one a record: the first guard, the last content.
+
+    An entry that does not follow from what the batch makes of its records has to wait: its guard is the store's to judge.
+    """
     merged: dict[tuple[type[Any], str], Save | Delete] = {}
-    for entry in batch:
+    for place, entry in enumerate(journal[:BATCH]):
+        firsts = {key(change): change for change in reversed(entry.changes)}
+        if not all(follows(merged.get(k), change) for k, change in firsts.items()):
+            return place, list(merged.values())
         for change in entry.changes:
             earlier = merged.get(key(change))
             if isinstance(change, Save) and isinstance(earlier, Save):
                 change = Save(change.record, earlier.previous)
             merged[key(change)] = change
-    return list(merged.values())
+    return min(len(journal), BATCH), list(merged.values())
+
+
+def follows(earlier: Save | Delete | None, change: Save | Delete) -> bool:
+    """Whether a change goes on where an earlier one of the same record ends."""
+    if earlier is None or isinstance(change, Delete):
+        return True
+    return isinstance(earlier, Save) and earlier.record.version == change.previous
+
+
+def stands(effect: Send | Publish | Verify | Close, lost: set[str]) -> bool:
+    """Whether an effect is true although its decision's changes of the `lost` tasks were refused."""
+    match effect:
+        case Publish(task=task) | Verify(task=task):
+            return task.id not in lost
+        case Send(message=message):
+            about: str | None = getattr(message, "task", None)
+            return about not in lost if about is not None else not hasattr(message, "lease")
+        case Close():
+            return True

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .messages import Hello, Message, Model, encode
+from .messages import Assign, Hello, Message, Model, encode
 
 OUTBOX = 1024  # messages kept for a worker that does not acknowledge
 
@@ -37,7 +37,8 @@ class Offered:
 class WorkerSession:
     """The life of one worker instance, over any number of connections.
 
-    `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots.
+    `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
+    the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -50,6 +51,7 @@ class WorkerSession:
         self.heard_at = now
         self.offers: dict[str, Offered] = {}
         self.leases: dict[str, str] = {}
+        self.untold: set[str] = set()
         self.seen = hello.n
         self.last_number = 0
         self.outbox: deque[Message] = deque()
@@ -75,7 +77,7 @@ class WorkerSession:
         numbered = msgspec.structs.replace(message, n=self.last_number, ack=self.seen)
         self.outbox.append(numbered)
         if len(self.outbox) > OUTBOX:
-            self.outbox.popleft()
+            self.drop_first()
         return encode(numbered)
 
     def accept(self, message: Message, now: float) -> bool:
@@ -90,7 +92,13 @@ class WorkerSession:
     def acknowledge(self, number: int) -> None:
         """Forget what the worker has handled."""
         while self.outbox and self.outbox[0].n <= number:
-            self.outbox.popleft()
+            self.drop_first()
+
+    def drop_first(self) -> None:
+        """The oldest message is not kept any more."""
+        message = self.outbox.popleft()
+        if isinstance(message, Assign):
+            self.untold.discard(message.lease)
 
     def missed(self, last_seen: int) -> list[bytes]:
         """What a returning worker has not seen, in order, to be sent again."""

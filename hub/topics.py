@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from itertools import islice
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,17 +79,18 @@ class Topics:
         """The topic of that name; `owner` keeps apart the topics that each user has of the same name."""
         topic = self.topics.get((name, owner))
         if topic is None:
+            self.forget_unused()
             self.made += 1
             topic = self.topics[name, owner] = Topic(name, f"{self.epoch}.{self.made}")
-            self.forget_unused()
         self.topics.move_to_end((name, owner))
         return topic
 
     def forget_unused(self) -> None:
-        """Drop the longest unused topics over the limit."""
-        excess = len(self.topics) - MAX_TOPICS
+        """Make room for one more topic: the longest unused that nobody watches go."""
+        excess = len(self.topics) + 1 - MAX_TOPICS
         if excess > 0:
-            for key in [key for key, topic in self.topics.items() if not topic.sinks][:excess]:
+            unwatched = (key for key, topic in self.topics.items() if not topic.sinks)
+            for key in list(islice(unwatched, excess)):
                 del self.topics[key]
 
 

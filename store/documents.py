@@ -59,7 +59,10 @@ KINDS: dict[type[Any], Kind] = {
     )),
     User: Kind("users", (Index((("email", 1),), unique=True), Index((("role", 1), ("_id", -1))))),
     Revocation: Kind("revocations", (Index(((PURGE_AT, 1),), expire=True),), purge_field="expires_at"),
-    Interface: Kind("interfaces", (Index((("token_hash", 1),), unique=True),)),
+    Interface: Kind("interfaces", (
+        Index((("token_hash", 1),), unique=True),
+        Index((("address", 1),), unique=True, where={"address": {"$type": "string"}}),
+    )),
     OfferedModel: Kind("models"),
 }
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
-from hub.errors import DiskFull, Unavailable
+from hub.errors import DiskFull, NotFound, Unavailable
 from hub.media import Purpose
 
 PIECE = 256 * 1024  # bytes that one thread call writes and hashes; while it does, the next piece fills
@@ -59,10 +59,17 @@ class Incoming:
         self._buffer = bytearray()
         self._step: asyncio.Future[Any] | None = None
         self._file = -1
+        self._digest: Digest | None = None
+        self._discarded = False
         self._forget_hashes()
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append a copy of `chunk`; waits for the disk only when it is a whole piece behind."""
+        """Append a copy of `chunk`; waits for the disk only when it is a whole piece behind.
+
+        Raises:
+            NotFound: it was discarded meanwhile.
+        """
+        self._digest = None
         whole = memoryview(chunk)
         for start in range(0, len(whole), PIECE):
             part = whole[start:start + PIECE]
@@ -70,30 +77,37 @@ class Incoming:
             self.size += len(part)
             if len(self._buffer) >= PIECE:
                 await self._settle()
+                if self._discarded:
+                    raise NotFound("this upload is gone")
                 self._step = self._files.submit(self._append, self._taken())
 
     async def sync(self) -> int:
         """Make everything written so far survive a power cut; the durable size in bytes."""
+        await self._settle()
         if self._buffer:
-            await self._do(self._append, self._taken())
+            self._step = self._files.submit(self._append, self._taken())
         await self._do(self._make_durable)
+        self.size = self.durable + len(self._buffer)
         return self.durable
 
     async def finish(self) -> Digest:
         """Sync, then the hashes of it all; the file stays at `path` until it is sealed or discarded."""
-        await self.sync()
-        return await self._do(self._digest)
+        if self._digest is None:
+            await self.sync()
+            self._digest = await self._do(self._hash_the_rest)
+            self._let_go()
+        return self._digest
 
     async def seal(self, purpose: Purpose) -> Path:
         """Move it to its final place, which is returned; of equal contents only one stays on disk."""
         digest = await self.finish()
         final = self._files.path(purpose, digest.sha256)
         await self._do(self._files.move_in, self.path, final)
-        self._let_go()
         return final
 
     async def discard(self) -> None:
         """Remove its bytes; harmless after seal() and when called twice."""
+        self._discarded = True
         with suppress(DiskFull, Unavailable):
             await self._settle()
         self._buffer.clear()
@@ -148,7 +162,7 @@ class Incoming:
                 sync_folder(self.path.parent)
             self.durable = os.lseek(self._file, 0, os.SEEK_CUR)
 
-    def _digest(self) -> Digest:
+    def _hash_the_rest(self) -> Digest:
         with disk_errors():
             while piece := os.pread(self._file, PIECE, self._hashed):
                 self._hash(piece)

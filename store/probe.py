@@ -30,7 +30,11 @@ from store.probe_wire import MAX_ANSWER, OUT_OF_MEMORY, REFUSALS, Job
 
 ROOT = Path(__file__).resolve().parent.parent
 GRACE_S = 10.0  # how much longer than a child's own deadline the hub waits before it replaces the whole fork server
+START_S = 30.0
 MIB = 1 << 20
+KEPT_ENVIRONMENT = {  # what an interpreter may need to start, and none of the hub's secrets
+    name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "LC_ALL", "LANG") if name in os.environ
+}
 
 
 class Verdict(msgspec.Struct):
@@ -68,17 +72,24 @@ class ForkServer:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-E", "-s", "-m", "store.probe_child", str(theirs.fileno()), decoder,
                 cwd=ROOT,
-                env={"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},  # and none of the hub's secrets
+                env=KEPT_ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         server = cls(process, control)
-        if await receive(control, 16) != b"ready":
-            await server.stop()
-            raise Unavailable("the process that looks into uploads does not start")
-        return server
+        try:
+            async with asyncio.timeout(START_S):
+                if await receive(control, 16) == b"ready":
+                    return server
+        except TimeoutError:
+            server.kill()
+        except asyncio.CancelledError:
+            control.close()
+            raise
+        await server.stop()
+        raise Unavailable("the process that looks into uploads does not start")
 
     def send(self, job: Job, descriptors: list[int]) -> None:
         try:

@@ -34,7 +34,7 @@ Decode = Callable[[BinaryIO, Job], tuple[dict[str, Any], bytes]]
 MAX_DESCRIPTORS = 64
 NOBODY = 65534
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38  # linux/prctl.h
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000  # linux/sched.h
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -45,23 +45,37 @@ def prctl(option: int, value: int) -> None:
 
 
 def leave_the_world() -> None:
-    """Cut this process (and so every child) off from network and files; each step only where it is permitted.
+    """Cut this process (and so every child) off from network, files and other processes, as far as it is permitted.
 
     Needs root or unprivileged user namespaces. Without either the limits of `fence` still hold: no descriptor can be
-    opened, so neither file nor socket.
+    opened, so neither file nor socket; but a child of the hub's own user could then send signals to the hub.
     """
     Path("/proc/self/oom_score_adj").write_text("1000")
     os.nice(5)
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    if libc.unshare(CLONE_NEWNET):
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    apart = CLONE_NEWNET | CLONE_NEWPID
+    if not libc.unshare(apart) or not libc.unshare(CLONE_NEWUSER | apart):
+        become_first_process()
     with suppress(OSError):
         empty = tempfile.mkdtemp()
         os.chdir(empty)
         os.rmdir(empty)  # in a deleted folder nothing can be made either
         os.chroot(".")
     os.chdir("/")
+
+
+def become_first_process() -> None:
+    """Go on as process 1 of the new process namespace; the process that the hub started only waits for it.
+
+    Nobody inside can see or signal anything outside, nor end process 1; when that ends, the kernel ends all others.
+    """
+    first = os.fork()
+    if first:
+        os.closerange(3, MAX_DESCRIPTORS)
+        os.waitpid(first, 0)
+        os._exit(0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def fence(job: Job, keep: tuple[int, int]) -> None:
@@ -199,19 +213,22 @@ class ForkServer:
                 child.kill()
 
     def bury(self) -> None:
-        """Reap who has ended, after killing what it may have left behind, and tell the hub how it ended."""
-        for pid, child in list(self.children.items()):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                continue
-            child.kill()
-            _, status = os.waitpid(pid, 0)
-            verdict = {"timed_out": child.timed_out, "status": os.waitstatus_to_exitcode(status)}
-            with suppress(OSError):
-                child.verdict.send(json.dumps(verdict).encode())
-            with suppress(KeyError):
-                self.selector.unregister(child.verdict)
-            child.verdict.close()
-            del self.children[pid]
+        """Reap who has ended, orphans included, and tell the hub how its children ended."""
+        with suppress(ChildProcessError):
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                child = self.children.pop(ended.si_pid, None)
+                if child:
+                    child.kill()  # what it left behind; its number is still its own
+                _, status = os.waitpid(ended.si_pid, 0)
+                if child:
+                    self.report(child, os.waitstatus_to_exitcode(status))
+
+    def report(self, child: Child, status: int) -> None:
+        with suppress(OSError):
+            child.verdict.send(json.dumps({"timed_out": child.timed_out, "status": status}).encode())
+        with suppress(KeyError):
+            self.selector.unregister(child.verdict)
+        child.verdict.close()
 
     def end_all(self) -> None:
         for child in self.children.values():
@@ -220,7 +237,9 @@ class ForkServer:
 
 def main() -> None:
     """`python -m store.probe_child DESCRIPTOR MODULE`: serve the hub on that inherited socket."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    given = int(sys.argv[1])
+    control = socket.socket(fileno=os.dup(given))  # the lowest free number, among those that a child closes
+    os.close(given)
     decoder = importlib.import_module(sys.argv[2])
     decoder.warm_up()
     leave_the_world()

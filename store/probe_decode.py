@@ -38,7 +38,7 @@ OTHER_VIDEOS = (
 
 POSTER_SIDE = 640  # pixels
 MAX_DURATION_S = 48 * 3600
-DAMAGE = (av.error.FFmpegError, ValueError, OverflowError)  # how PyAV says that a file makes no sense
+DAMAGE = (av.error.FFmpegError, ValueError, OverflowError, IndexError)  # how PyAV says that a file makes no sense
 
 
 def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
@@ -88,7 +88,7 @@ def open_input(file: BinaryIO, job: Job, demuxers: str, decoders: str) -> Any:
 
 
 def refuse_to_open(url: str, flags: int, options: dict[str, str]) -> NoReturn:
-    raise PermissionError("a media file may not name other files")
+    raise Refused("not_video", "it names other files; a film has to be whole in one file")
 
 
 # --- still pictures ---------------------------------------------------------------------------------------------
@@ -101,7 +101,10 @@ def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
     check_size(header.width, header.height, job)
     decoder = PICTURE_DECODERS[header.kind]
     with open_input(io.BytesIO(data), job, f"{header.kind}_pipe", decoder) as container:
-        frame = next(container.decode(video=0))
+        container.streams.video[0].codec_context.thread_count = 1
+        frame = next(container.decode(video=0), None)
+    if frame is None:
+        raise Refused("not_picture", "there is no picture in it")
     check_size(frame.width, frame.height, job)
     turn = clockwise(frame)
     width, height = as_shown(frame.width, frame.height, None, turn)
@@ -276,7 +279,7 @@ def timing(packets: Packets, stream: Any) -> dict[str, Any]:
 
 
 def container_name(container: Any, head: bytes) -> str:
-    """Our name of the container; WebM is Matroska with that DocType (RFC 8794, section 11.2.4)."""
+    """Our name of the container; WebM is Matroska with that DocType (RFC 8794, section 11.2.6)."""
     name = CONTAINERS[container.format.name.partition(",")[0]]
     return "webm" if name == "matroska" and b"\x42\x82\x84webm" in head else name
 

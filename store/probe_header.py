@@ -142,19 +142,21 @@ def is_cut_off(file: BinaryIO, size: int) -> bool:
         return matroska_end(head) > size
     if head.startswith(b"RIFF"):
         return 8 + int.from_bytes(head[4:8], "little") > size + 1
-    return any(end > size for end in boxes(file))
+    return any(end > size for end in boxes(file, size))
 
 
-def boxes(file: BinaryIO) -> Iterator[int]:
+def boxes(file: BinaryIO, size: int) -> Iterator[int]:
     """Where the top-level boxes that matter end (ISO/IEC 14496-12, section 4.2)."""
     at = 0
     for _ in range(MAX_BOXES):
+        if at >= size:
+            return
         file.seek(at)
         head = file.read(16)
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:], "big")
-        if length < 8 or not name.isalnum() or at + length > 1 << 62:
+        if length < 8 or not name.isalnum():
             return
         at += length
         if name in (b"mdat", b"moov", b"moof"):
@@ -162,7 +164,7 @@ def boxes(file: BinaryIO) -> Iterator[int]:
 
 
 def matroska_end(head: bytes) -> int:
-    """Where the Segment ends, 0 where it does not say (RFC 8794, sections 4.4 and 6.2)."""
+    """Where the Segment ends, 0 where it does not say (RFC 8794, sections 4 and 6)."""
     length, at = ebml_size(head, 4)
     start = at + length
     if head[start:start + 4] != SEGMENT:

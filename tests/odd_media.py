@@ -397,8 +397,8 @@ def cut_jpeg(target: Path) -> None:
 
 @made_once("bomb.png")
 def png_bomb(target: Path) -> None:
-    """15000x15000 black pixels in some 200 KB; 675 MB once decoded."""
-    packer = zlib.compressobj(9)
+    """15000x15000 black pixels in 3 MB; 675 MB once decoded."""
+    packer = zlib.compressobj(1)
     row = bytes(1 + 15_000 * 3)
     pixels = b"".join(packer.compress(row) for _ in range(15_000)) + packer.flush()
     header = struct.pack(">IIBBBBB", 15_000, 15_000, 8, 2, 0, 0, 0)

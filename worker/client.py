@@ -31,9 +31,11 @@ from hub.messages import Model
 
 from .child import NAME
 from .errors import Refused
-from .job import TaskFunction
+from .job import Job, TaskFunction
 from .session import Session
 from .transports import Transport, WebSocketTransport
+
+__all__ = ["Job", "Model", "Worker"]
 
 Hardware = Mapping[str, str | int | float | bool | None]
 log = structlog.get_logger(__name__)

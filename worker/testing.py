@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import sys
 import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,7 @@ class FakeHub:
         self.read: dict[type[Message], int] = {}
         self.news = asyncio.Condition()
         self.connection: ServerConnection | None = None
+        self.greeted = asyncio.Event()
         self.instance = ""
         self.session = 0
         self.number = 0
@@ -137,6 +139,7 @@ class FakeHub:
             session=f"session-{self.session}", heartbeat_s=self.heartbeat_s, renew_s=self.renew_s, lease_s=120.0,
             resumed=resumed,
         ))
+        self.greeted.set()
 
     def forget(self) -> None:
         """Know nothing of any session, as after a restart."""
@@ -204,7 +207,9 @@ class FakeHub:
         self.inputs[purpose] = replace(said, **wrong)
 
     async def offer(self, model: str) -> Offer:
-        """Offer a new task."""
+        """Offer a new task, once a worker has said hello."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self.greeted.wait()
         number = next(self.ids)
         offer = Offer(offer=f"offer-{number}", task=f"task-{number}", model=model)
         await self.send(offer)
@@ -235,6 +240,14 @@ class FakeHub:
         return self.answers.popleft() if self.answers else None
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A worker that hangs up in mid-transfer is nothing to complain about."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class FileServer:
     """Inputs to fetch and a place for uploads, on threads of its own."""
 
@@ -243,7 +256,7 @@ class FileServer:
             fake_hub = hub
             fake_hub_loop = loop
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
@@ -265,8 +278,9 @@ class FileHandler(BaseHTTPRequestHandler):
         self.reply(status or (200 if path in self.fake_hub.contents else 404), self.fake_hub.contents.get(path, b""))
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.begin()
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        status = self.begin() if len(body) == length else 0
         if status is not None:
             self.reply(status, b"")
             return

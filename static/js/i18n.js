@@ -102,7 +102,7 @@ export class Language extends EventTarget {
     return new Intl.NumberFormat(this.tag, { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 1 });
   }
 
-  /** Short facts in a line; a line break never leaves a dot in front. */
+  /** Parts of a line, without those that there are not; a line break never leaves a dot in front. */
   line(...facts) {
     return facts.flat().filter(Boolean).join("\u00a0· ");
   }
@@ -115,6 +115,12 @@ export class Language extends EventTarget {
     if (at.getFullYear() !== now.getFullYear()) date.year = "numeric";
     const style = at.toDateString() === now.toDateString() ? time : { ...date, ...time };
     return new Intl.DateTimeFormat(this.tag, style).format(at);
+  }
+
+  /** The half of a text in this language, where somebody wrote it in two: "Green screen / 绿幕". */
+  own(text) {
+    const [, english, chinese] = /^([^\u3400-\u9fff]+) \/ (.*[\u3400-\u9fff].*)$/su.exec(text) ?? [null, text, text];
+    return this.tag === "zh-CN" ? chinese : english;
   }
 
   /** Fill the elements of a page part that name their text: data-t, data-t-label, data-t-title, data-t-placeholder. */

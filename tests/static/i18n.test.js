@@ -28,7 +28,7 @@ describe("texts", () => {
   test("no text is empty, and the Chinese ones are Chinese", () => {
     for (const [key, text] of Object.entries(chinese)) {
       assert.ok(english[key].trim() && text.trim(), key);
-      const plain = text.replace(/\{\w+\}|SHA-256|[\s\d·/…()（）：“”]/g, "");
+      const plain = text.replace(/\{\w+\}|SHA-256|fps|[\s\d·/…()（）：“”]/g, "");
       if (plain) assert.match(text, /[\u4e00-\u9fff]/, key);
     }
   });
@@ -118,6 +118,14 @@ describe("writing", () => {
     assert.doesNotMatch(speaking("en").moment(new Date(2026, 4, 1, 9, 5).toISOString(), now), /May/);
     assert.match(speaking("en").moment(new Date(2026, 3, 30, 9, 5).toISOString(), now), /Apr 30/);
     assert.match(speaking("en").moment(new Date(2025, 3, 30, 9, 5).toISOString(), now), /2025/);
+  });
+
+  test("of a text in two languages the reader gets the own half", () => {
+    assert.equal(speaking("en").own("Green screen / 绿幕"), "Green screen");
+    assert.equal(speaking("zh").own("Green screen / 绿幕"), "绿幕");
+    assert.equal(speaking("zh").own("Still, or 1 / 2 moving"), "Still, or 1 / 2 moving");
+    assert.equal(speaking("en").own("绿幕"), "绿幕");
+    assert.equal(speaking("zh").own(""), "");
   });
 
   test("a line of facts leaves out what there is not", () => {

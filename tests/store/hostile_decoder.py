@@ -96,9 +96,10 @@ def reach(rest: str) -> NoReturn:
         "open a socket": lambda: socket.socket(socket.AF_INET),
         "open a local socket": lambda: socket.socket(socket.AF_UNIX),
         "fork": fork_and_leave,
-        "signal the parent": lambda: os.kill(parent, signal.SIGTERM) if os.getuid() else 1 / 0,
+        "end the parent": lambda: end(parent),
         "become root": lambda: os.setuid(0),
         "raise a limit": raise_limit,
+        "hold other descriptors": more_than_two_descriptors,
         "see the hub's secrets": lambda: os.environ["A_SECRET_OF_THE_HUB"],
     }
     worked = []
@@ -111,9 +112,30 @@ def reach(rest: str) -> NoReturn:
     raise Refused("not_video", ", ".join(worked) or "nothing")
 
 
+def end(parent: int) -> None:
+    """Raises OSError where it lives on."""
+    os.kill(parent, signal.SIGKILL)
+    time.sleep(0.05)
+    if os.getppid() == parent:
+        raise OSError("it is still there")
+
+
 def fork_and_leave() -> None:
     if os.fork() == 0:
         os._exit(0)
+
+
+def more_than_two_descriptors() -> None:
+    """Raises ValueError where there are but the file and the way to answer."""
+    found = 0
+    for descriptor in range(3, 4096):
+        try:
+            os.fstat(descriptor)
+            found += 1
+        except OSError:
+            pass
+    if found <= 2:
+        raise ValueError("no others")
 
 
 def raise_limit() -> None:

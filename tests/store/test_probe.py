@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
 import pytest_asyncio
 
+from hub import ports
 from hub.errors import MediaRefused, Unavailable
 from hub.media import Facts, Purpose, compare
 from store.probe import ROOT, Probe
@@ -29,6 +30,10 @@ from tests import odd_media
 
 pytestmark = [pytest.mark.media, pytest.mark.asyncio(loop_scope="module")]
 HOSTILE = "tests.store.hostile_decoder"
+
+if TYPE_CHECKING:
+    def keeps_the_promise(probe: Probe) -> ports.Probe:
+        return probe
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -200,12 +205,13 @@ async def test_the_end_of_a_picture_is_missed(probe: Probe, tmp_path: Path, suff
 @pytest.mark.parametrize("content", [
     struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4s", 0, b"moov") * 3,
     struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4sQ", 1, b"moov", 1 << 63),
+    struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4sQ", 1, b"free", 1 << 60) + b"moov",
     struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + b"".join(
         struct.pack(">I4s", 8 * (10_000 - depth), b"moov" if depth == 0 else b"trak") for depth in range(10_000)),
     b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(100),
     b"\x1a\x45\xdf\xa3" + b"\xff" * 100,
     b"RIFF\xff\xff\xff\xffAVI LIST" + b"\xff" * 100,
-], ids=["zero", "2^63", "deep", "gif", "ebml", "riff"])
+], ids=["zero", "2^63", "2^60", "deep", "gif", "ebml", "riff"])
 async def test_impossible_sizes(probe: Probe, tmp_path: Path, content: bytes) -> None:
     await refused(probe, write(tmp_path / "x", content))
     await refused(probe, write(tmp_path / "x", content), Purpose.BACKGROUND)
@@ -339,6 +345,19 @@ async def test_p16_the_child_reaches_nothing(hostile: Probe, tmp_path: Path) -> 
     assert outcome.detail == "nothing"
 
 
+async def test_p16_nor_when_the_hub_has_many_descriptors(tmp_path: Path) -> None:
+    """A fork server that is started under load gets its socket under a high number."""
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
+    probe = Probe(decoder=HOSTILE)
+    try:
+        outcome = await refused(probe, write(tmp_path / "x", f"reach {odd_media.neighbour()}"))
+        assert outcome.detail == "nothing"
+    finally:
+        await probe.stop()
+        for descriptor in many:
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize(("deed", "code"), [
     ("sleep", "probe_timeout"),
     ("spin", "probe_timeout"),
@@ -467,7 +486,7 @@ asyncio.run(main())
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as hub:
         assert hub.stdout
         server = int(await asyncio.to_thread(hub.stdout.readline))
-        while not (children := pids_under(server)):
+        while not (children := decoding_under(server)):
             await asyncio.sleep(0.01)
         hub.kill()
     assert await gone(server)
@@ -490,7 +509,15 @@ async def test_no_descriptor_is_left(probe: Probe, hostile: Probe, tmp_path: Pat
 
 def children_of(probe: Probe) -> list[int]:
     assert probe.server
-    return pids_under(probe.server.result().process.pid)
+    return decoding_under(probe.server.result().process.pid)
+
+
+def decoding_under(pid: int) -> list[int]:
+    """The decoding children of a fork server, which is two processes where it has its own process namespace."""
+    below = pids_under(pid)
+    if below and "\t1\n" in Path(f"/proc/{below[0]}/status").read_text().partition("NSpid:")[2][:40]:
+        return pids_under(below[0])  # that one is process 1 in there
+    return below
 
 
 def pids_under(pid: int) -> list[int]:

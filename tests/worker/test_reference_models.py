@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.worker.reference_media import (
-    MEDIA, PORTRAIT, WEBCAM, Image, bgr, overlap, pictures, read, write,
+    MEDIA, PORTRAIT, WEBCAM, Image, bgr, overlap, pictures, quarters, read, write,
 )
 from worker.reference import MODELS, BadInput, replace_background
 from worker.reference.chroma import ChromaKey
-from worker.reference.classical import GrabCut, StillCamera
+from worker.reference.classical import GrabCut, StillCamera, grown, has_both, head_and_shoulders
 from worker.reference.composite import cover, plain, read_picture
 from worker.reference.models import Segmenter, find_model
 from worker.reference.neural import Selfie, span
@@ -77,6 +77,20 @@ def test_chroma_key_finds_what_stands_before_green(clip: Path, every: int) -> No
 def test_grabcut_finds_a_centred_portrait() -> None:
     found = scores(GrabCut(), Refiner(), before(WEBCAM, 12, 5, rocket))
     assert np.mean(found) >= 0.90, found
+
+
+def test_grabcut_survives_pictures_that_are_all_one_thing() -> None:
+    for image in (quarters(2, 2), np.full((90, 160, 3), 90, np.uint8), rocket(160, 90)):
+        model = GrabCut()
+        for _ in range(3):
+            mask = model(planar(image))
+            assert 0 <= mask.min() <= mask.max() <= 1
+
+
+def test_grabcut_starts_again_after_a_face_that_filled_the_picture() -> None:
+    prior = head_and_shoulders(160, 90)
+    assert has_both(prior)
+    assert not has_both(grown(np.ones((90, 160), np.uint8), prior))
 
 
 def test_still_camera_finds_what_moves() -> None:

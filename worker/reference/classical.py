@@ -30,15 +30,14 @@ class GrabCut:
         width, height = picture.fit(GRABCUT_SHORT)
         image = picture.bgr(width, height)
         prior = head_and_shoulders(width, height)
-        if self._before is not None:
-            prior = grown(self._before, prior)
-        labels = prior.copy()
-        cv2.setRNGSeed(1)  # the same video gives the same result
-        scene, person = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(image, labels, (0, 0, 1, 1), scene, person, ROUNDS, cv2.GC_INIT_WITH_MASK)
-        front = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-        front = largest(front)
-        self._before = front
+        labels = prior.copy() if self._before is None else grown(self._before, prior)
+        if not has_both(labels):
+            labels = prior.copy()
+        if has_both(labels):
+            cv2.setRNGSeed(1)  # the same video gives the same result
+            scene, person = np.zeros((1, 65)), np.zeros((1, 65))
+            cv2.grabCut(image, labels, (0, 0, 1, 1), scene, person, ROUNDS, cv2.GC_INIT_WITH_MASK)
+        front = self._before = largest(foreground(labels))
         return cast(Alpha, cv2.GaussianBlur(front.astype(np.float32), (3, 3), 0))
 
 
@@ -81,6 +80,17 @@ def head_and_shoulders(width: int, height: int) -> Plane:
     labels[: max(1, height // 20)] = cv2.GC_BGD
     labels[: height // 2, :side] = labels[: height // 2, -side:] = cv2.GC_BGD
     return labels
+
+
+def foreground(labels: Plane) -> Plane:
+    """1 where GrabCut's label is foreground, sure or probable."""
+    return labels & np.uint8(1)  # GC_FGD is 1, GC_PR_FGD is 3; GC_BGD is 0, GC_PR_BGD is 2
+
+
+def has_both(labels: Plane) -> bool:
+    """Whether there are pixels enough on both sides for GrabCut's five colours each."""
+    front = int(np.count_nonzero(foreground(labels)))
+    return 5 <= front <= labels.size - 5
 
 
 def grown(front: Plane, prior: Plane) -> Plane:

@@ -16,9 +16,7 @@ from av import VideoFrame
 from worker.errors import BadInput
 
 from .options import Color
-from .picture import LIMITED, Alpha, Picture, Plane, planes
-
-SCALERS = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020"}  # H.273 matrix -> swscale's name; else BT.601
+from .picture import LIMITED, Alpha, Picture, Plane, planes, scaler
 
 
 def read_picture(path: Path) -> Plane:
@@ -60,7 +58,7 @@ class Background:
 
     def __init__(self, image: Plane, matrix: int) -> None:
         converted = VideoFrame.from_ndarray(image, format="bgr24").reformat(
-            format="yuv420p", dst_colorspace=SCALERS.get(matrix, "ITU601"), dst_color_range=LIMITED, threads=1
+            format="yuv420p", dst_colorspace=scaler(matrix), dst_color_range=LIMITED, threads=1
         )
         self._planes = Picture(*(np.ascontiguousarray(plane) for plane in planes(converted)))
 

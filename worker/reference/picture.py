@@ -19,7 +19,8 @@ Plane = npt.NDArray[np.uint8]
 Alpha = npt.NDArray[np.float32]  # 0 background .. 1 foreground
 
 LIMITED = 1  # FFmpeg's AVCOL_RANGE_MPEG
-BT709, UNSTATED, BT601 = 1, 2, 6  # H.273, matrix coefficients
+RGB, BT709, UNSTATED, BT601 = 0, 1, 2, 6  # H.273, matrix coefficients
+SCALERS = {1: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "BT2020"}  # H.273 matrix -> swscale's name; else BT.601
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,15 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 def matrix(frame: VideoFrame) -> int:
-    """The H.273 number of the frame's conversion to RGB; where it states none, what players assume."""
-    if frame.colorspace != UNSTATED:
+    """The H.273 number of the picture's conversion to RGB; where the frame has none, what players assume."""
+    if frame.colorspace not in (RGB, UNSTATED):
         return frame.colorspace
     return BT709 if min(frame.width, frame.height) >= 720 else BT601
+
+
+def scaler(matrix: int) -> str:
+    """swscale's name of a matrix."""
+    return SCALERS.get(matrix, "ITU601")
 
 
 def planes(frame: VideoFrame) -> Picture:
@@ -115,7 +121,10 @@ def picture(frame: VideoFrame, width: int, height: int) -> Picture:
     `width` and `height` are what the stream is stored as: a frame of another size is scaled to it, the last odd
     row and column are left out.
     """
-    stored = planes(frame.reformat(width, height, "yuv420p", dst_color_range=LIMITED, threads=1))
+    to = scaler(matrix(frame)) if frame.format.is_rgb else None
+    stored = planes(
+        frame.reformat(width, height, "yuv420p", dst_colorspace=to, dst_color_range=LIMITED, threads=1)
+    )
     stored = stored.crop(0, 0, width & ~1, height & ~1)
     turn = orientation(frame).upright
     return Picture(turn(stored.y), turn(stored.cb), turn(stored.cr))

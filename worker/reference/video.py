@@ -21,7 +21,7 @@ from av.stream import Disposition
 
 from worker.errors import BadInput
 
-from .picture import LIMITED, matrix, orientation
+from .picture import LIMITED, UNSTATED, matrix, orientation
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 OPEN = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}  # no playlists: those open other files
@@ -59,7 +59,7 @@ class Reader:
         except BaseException:
             self._file.close()
             raise
-        self.audio = cast("AudioStream | None", self._file.streams.best("audio"))
+        self.audio = next(iter(self._file.streams.audio), None)
         self.width, self.height = self._video.width, self._video.height
         self.rate = self._video.guessed_rate or self._video.average_rate or Fraction(25)
         self.time_base = cast(Fraction, self._video.time_base)
@@ -110,6 +110,8 @@ class Reader:
         moving = [one for one in self._file.streams.video if not one.disposition & Disposition.attached_pic]
         if not moving:
             raise BadInput("no_video", "the file has no moving picture in it")
+        if any(one.codec_context is None for one in moving):
+            raise BadInput("unsupported_video", "the moving picture is in a format that is not known here")
         stream = max(moving, key=lambda one: one.width * one.height)  # the one that the hub looks at, too
         if min(stream.width, stream.height) < 2:
             raise BadInput("too_small", f"{stream.width}x{stream.height} pixels are no picture")
@@ -159,7 +161,7 @@ class Writer:
     """An MP4 with H.264 yuv420p, and AAC where the source has sound; its index stands before its data."""
 
     def __init__(self, path: Path, source: Reader, first: VideoFrame, width: int, height: int) -> None:
-        self._file = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._file = av.open(str(path.resolve()), "w", format="mp4", options={"movflags": "+faststart"})
         self._video = self._picture_stream(source, first, width, height)
         self._durations: deque[int] = deque()
         self._audio = None if source.audio is None else Sound(self._file, source.audio)
@@ -198,14 +200,21 @@ class Writer:
         context.sample_aspect_ratio = source.shape_of(first)
         context.color_range = LIMITED
         context.colorspace = matrix(first)
-        context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        context.color_primaries, context.color_trc = stated(first.color_primaries), stated(first.color_trc)
         return stream
+
+
+def stated(number: int) -> int:
+    """A colour property out of H.273; reserved numbers, which encoders refuse, become "not stated"."""
+    return UNSTATED if number in (0, 3) else number
 
 
 class Sound:
     """The one sound track: AAC goes through as it is, everything else becomes AAC."""
 
     def __init__(self, file: Any, source: AudioStream) -> None:
+        if source.codec_context is None:
+            raise BadInput("unsupported_sound", "the sound is in a format that is not known here")
         self._source = source
         self._copies = source.codec_context.name == "aac"
         if self._copies:

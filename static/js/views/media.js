@@ -22,7 +22,8 @@ export function facts(language, media, short = false) {
   if (short) return language.line(clock, dimensions);
   const frames = media.frames ? language.t("media.frames", { count: media.frames, n: language.number(media.frames) }) : null;
   const sound = language.t(media.has_audio ? "media.sound" : "media.silent");
-  return language.line(clock, dimensions, rate(language, media.fps), frames, size, sound);
+  const whole = (fact) => fact?.replaceAll(" ", "\u00a0"); // "with sound" stays on one line
+  return language.line(clock, dimensions, [rate(language, media.fps), frames, size, sound].map(whole));
 }
 
 function rate(language, fps) {

@@ -4,6 +4,7 @@ import { ProblemLine } from "./problem.js";
 import { element, html, parts, setText } from "../html.js";
 
 const REMEMBERED = "vsh.model";
+const COMMON = "mediapipe-selfie"; // what most videos need: people before a camera
 
 export class ModelChoice {
   constructor(app) {
@@ -23,12 +24,13 @@ export class ModelChoice {
     app.models.addEventListener("changed", () => this.update());
   }
 
-  /** The chosen model's name: what was chosen last, else the first that somebody is ready for. */
+  /** The chosen model's name: what was chosen last, else the common one, else the first that somebody is ready for. */
   get chosen() {
     const { models } = this.app;
     if (models.get(this.wanted)) return this.wanted;
-    const ready = models.items.find((model) => model.workers_ready > 0);
-    return (ready ?? models.items[0])?.name ?? null;
+    const ready = models.items.filter((model) => model.workers_ready > 0);
+    const usual = ready.find((model) => model.name === COMMON);
+    return (usual ?? ready[0] ?? models.items[0])?.name ?? null;
   }
 
   /** Estimate for this video from now on. */
@@ -84,8 +86,8 @@ export class ModelChoice {
     const { language } = this.app;
     const { alias, ready, description, estimate } = row.parts;
     const count = model.workers_ready ?? 0;
-    setText(alias, model.alias || model.name);
-    setText(description, model.description ?? "");
+    setText(alias, language.own(model.alias || model.name));
+    setText(description, language.own(model.description ?? ""));
     setText(ready, count ? language.t("model.ready", { count, n: language.number(count) }) : language.t("model.none_ready"));
     ready.dataset.ready = String(count > 0);
     row.radio.checked = model.name === chosen;

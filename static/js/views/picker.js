@@ -16,6 +16,7 @@ export class Picker extends EventTarget {
     super();
     Object.assign(this, { app, noun, kind, library: app.library[kind] });
     this.chosen = null;
+    this.remembered = `vsh.${noun}`; // in the tab's storage, so that a reload does not lose the choice
     this.upload = null;
     this.shown = SHOWN;
     const id = `${noun}-file`;
@@ -72,7 +73,7 @@ export class Picker extends EventTarget {
     });
     cancel.addEventListener("click", () => this.upload?.cancel());
     more.addEventListener("click", () => this.showMore());
-    this.library.addEventListener("changed", () => this.updateEarlier());
+    this.library.addEventListener("changed", () => this.listed());
     this.app.signal.addEventListener("abort", () => this.upload?.cancel());
     let depth = 0; // dragenter and dragleave also come from the children
     const hover = (by) => {
@@ -123,8 +124,20 @@ export class Picker extends EventTarget {
     }
   }
 
+  /** The list has come: what was chosen before a reload is chosen again. */
+  listed() {
+    const wanted = sessionStorage.getItem(this.remembered);
+    const item = !this.chosen && this.library.items.find((each) => each.id === wanted);
+    if (item) this.choose(item);
+    else this.updateEarlier();
+    if (!this.chosen && !this.listedBefore) this.parts.earlier.open = true;
+    this.listedBefore = this.library.known;
+  }
+
   choose(media) {
     this.chosen = media;
+    if (media) sessionStorage.setItem(this.remembered, media.id);
+    else sessionStorage.removeItem(this.remembered);
     this.problem.show(null);
     this.tell();
   }

@@ -22,6 +22,7 @@ export class ProblemLine {
 
   update() {
     this.element.hidden = this.problem === null;
+    this.element.title = this.problem?.detail ?? "";
     setText(this.parts.text, this.problem === null ? "" : this.words());
   }
 

@@ -40,6 +40,7 @@ export class Result {
     const { task } = this.row;
     const { made, original } = this.parts;
     made.src = task.result.video.url;
+    if (task.video.poster_url) original.poster = task.video.poster_url;
     if (task.video.content_url) original.src = task.video.content_url;
     else this.alone();
   }

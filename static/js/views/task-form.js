@@ -7,6 +7,7 @@ import { uuid } from "../api.js";
 import { element, html, parts, setText } from "../html.js";
 
 const COLOR = "#00b140";
+const REMEMBERED = { kind: "vsh.kind", color: "vsh.color" }; // in the tab's storage, like the chosen files
 
 export class TaskForm {
   constructor(app) {
@@ -60,6 +61,8 @@ export class TaskForm {
       this.touched();
     });
     this.background.addEventListener("changed", () => this.touched());
+    const { elements } = this.element;
+    for (const [name, key] of Object.entries(REMEMBERED)) elements[name].value = sessionStorage.getItem(key) ?? elements[name].value;
     this.element.addEventListener("input", () => this.touched());
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -92,6 +95,7 @@ export class TaskForm {
   touched() {
     this.key = null;
     this.problem.show(null);
+    for (const [name, key] of Object.entries(REMEMBERED)) sessionStorage.setItem(key, this.element.elements[name].value);
     this.update();
   }
 

@@ -104,7 +104,7 @@ export class TaskRow {
     const { task } = this;
     const { language, models } = this.app;
     return [
-      models.get(task.model)?.alias || task.model,
+      language.own(models.get(task.model)?.alias || task.model),
       task.background ? language.t("task.background", { name: task.background.name }) : task.options?.color && language.t("task.color", { color: task.options.color }),
       task.attempt > 1 ? language.t("task.attempt", { n: language.number(task.attempt) }) : null,
       task.worker && task.state === "processing" ? language.t("task.worker", { worker: task.worker }) : null,

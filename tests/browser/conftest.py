@@ -1,0 +1,138 @@
+"""A hub in a process of its own, and a Chromium that is told how to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+ROOT = Path(__file__).parents[2]
+MEDIA = ROOT / "tests" / "media"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+START_S = 60.0
+
+
+class HubProcess:
+    """`python -m hub run --local-worker` on a free port with a folder of its own; can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        self.log = folder / "hub.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, and return when the hub and its worker are ready."""
+        environment = {
+            **os.environ,
+            "PORT": str(self.port), "DATA_DIR": str(self.folder / "data"),
+            "UPLOAD_VIDEOS_DIR": str(self.folder / "videos"),
+            "UPLOAD_BACKGROUNDS_DIR": str(self.folder / "backgrounds"),
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hub", "run", "--local-worker"],
+                cwd=ROOT, env=environment, stdout=log, stderr=log,
+            )
+        end = time.monotonic() + START_S
+        while not self.ready():
+            assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()[-3000:]
+            time.sleep(0.1)  # another process: there is nothing to wait on but its answer
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                return b'"workers":0' not in answer.read()
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """End it without a warning, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    process = HubProcess(tmp_path_factory.mktemp("hub"))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+class Screens:
+    """Pages of one browser. What a page complains about is collected, and fails the test that did not expect it."""
+
+    def __init__(self, browser: Browser, hub: HubProcess) -> None:
+        self.browser = browser
+        self.hub = hub
+        self.contexts: list[BrowserContext] = []
+        self.complaints: list[str] = []
+
+    async def open(self, language: str = "en-US", width: int = 1280, **look: Any) -> Page:
+        """A fresh visitor's page, at the front door."""
+        context = await self.browser.new_context(
+            locale=language, viewport={"width": width, "height": 900}, base_url=self.hub.url, **look,
+        )
+        context.set_default_timeout(20_000)
+        self.contexts.append(context)
+        page = await context.new_page()
+        self.listen(page)
+        await page.goto("/")
+        return page
+
+    def listen(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self.heard)
+
+    def heard(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(said.text)
+
+    def expect_complaint(self, part: str) -> None:
+        """Something the browser says itself about a refused request: it must be there, and is forgotten."""
+        found = [text for text in self.complaints if part in text]
+        assert found, f"nothing about {part!r} in {self.complaints}"
+        self.forget_complaints(part)
+
+    def forget_complaints(self, part: str) -> None:
+        """What the browser says where it depends on the moment whether it says it."""
+        self.complaints = [text for text in self.complaints if part not in text]
+
+
+@pytest.fixture
+async def screens(hub: HubProcess) -> AsyncIterator[Screens]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        screens = Screens(browser, hub)
+        yield screens
+        await browser.close()
+    assert screens.complaints == []

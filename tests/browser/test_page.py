@@ -1,0 +1,160 @@
+"""The whole way through the page: sign up, upload, order, watch, crash, play, download, tidy up."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import MEDIA, HubProcess, Screens
+from tests.browser.steps import choose_color, order, register, step, upload
+
+pytestmark = pytest.mark.browser
+
+VIDEO, LONG_VIDEO = MEDIA / "man-webcam.mp4", MEDIA / "woman-portrait.mp4"
+PICTURE = MEDIA / "bg-rocket.jpg"
+PLAYED = """video => new Promise(resolve => {
+    const look = () => { if (video.currentTime > 0.2) resolve(true); };
+    video.addEventListener("timeupdate", look);
+    look();
+})"""
+WORK_MS = 120_000  # two slow cores may take a while
+
+
+async def test_from_sign_up_to_download(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", VIDEO)
+    facts = step(page, "video").locator(".chosen .facts")
+    for fact in ("0:02", "640×360", "72\u00a0frames", "208\u00a0kB", "with\u00a0sound"):
+        await expect(facts).to_contain_text(fact)
+    poster = step(page, "video").locator(".chosen img")
+    assert await poster.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    await upload(page, "background", PICTURE)
+    await order(page)
+    task = page.locator(".task")
+    await expect(task).to_have_attribute("data-state", "completed", timeout=WORK_MS)
+    made = task.locator('video[data-part="made"]')
+    await expect(made).to_be_visible()  # it was watched, so it opens by itself
+    await expect(task.locator('[data-part="original"]')).to_be_visible()
+    await task.locator('[data-part="together"]').click()
+    await expect(task.locator('[data-part="together"]')).to_have_text("Pause both")
+    for part in ("made", "original"):
+        assert await task.locator(f'video[data-part="{part}"]').evaluate(PLAYED)
+    async with page.expect_download() as download:
+        await task.locator('[data-part="download"]').click()
+    path = await (await download.value).path()
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    await expect(task.locator('[data-part="facts"]')).to_contain_text(digest[:12])
+
+
+async def test_a_reload_loses_nothing(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task = page.locator(".task")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    await page.reload()
+    await expect(task).to_have_attribute("data-state", "processing")
+    await expect(step(page, "video").locator(".chosen .name")).to_have_text(LONG_VIDEO.name)
+    await expect(page.locator(".color")).to_be_visible()
+    await task.locator('[data-part="cancel"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_attribute("data-state", "cancelled")
+
+
+async def test_p10_catches_up_by_itself_after_the_hub_was_killed(screens: Screens, hub: HubProcess) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task = page.locator(".task")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    hub.kill()
+    await expect(page.locator('.live[data-state="waiting"]')).to_be_visible()
+    await expect(task).to_be_visible()
+    hub.start()
+    await expect(page.locator('.live[data-state="live"]')).to_be_visible(timeout=30_000)
+    await expect(task).to_have_attribute("data-state", "completed", timeout=WORK_MS)
+    screens.forget_complaints("net::ERR_")
+
+
+async def test_cancel_try_again_and_delete(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task = page.locator(".task")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    await task.locator('[data-part="cancel"]').click()
+    await page.keyboard.press("Escape")
+    await expect(task).to_have_attribute("data-state", "processing")
+    await task.locator('[data-part="cancel"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_attribute("data-state", "cancelled")
+    await task.locator('[data-part="retry"]').click()
+    await expect(task.locator('[data-part="cancel"]')).to_be_visible()
+    await task.locator('[data-part="cancel"]').click()
+    if await task.get_attribute("data-state") == "processing":
+        await page.locator("dialog .danger").click()
+    await expect(task).to_have_attribute("data-state", "cancelled")
+    await task.locator('[data-part="remove"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_count(0)
+    await expect(page.locator(".empty")).to_be_visible()
+    assert await page.evaluate("document.activeElement.id") == "tasks-title"
+
+
+async def test_an_earlier_file_is_chosen_again_and_deleted(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "background", PICTURE)
+    await page.evaluate("sessionStorage.clear()")
+    await page.reload()
+    background = step(page, "background")
+    await background.locator(".thumb label").click()
+    await expect(background.locator(".chosen .name")).to_have_text(PICTURE.name)
+    await background.locator(".thumb").hover()
+    await background.locator('.thumb [data-part="remove"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(background.locator(".chosen")).to_be_hidden()
+    await expect(background.locator(".thumb")).to_have_count(0)
+
+
+async def test_a_dropped_file_is_uploaded(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    carried = await page.evaluate_handle(
+        """bytes => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(bytes)], "火箭.jpg", { type: "image/jpeg" }));
+            return carried;
+        }""",
+        list(PICTURE.read_bytes()),
+    )
+    picker = step(page, "background").locator(".picker")
+    await picker.dispatch_event("drop", {"dataTransfer": carried})
+    await expect(picker.locator(".chosen .name")).to_have_text("火箭.jpg")
+
+
+async def test_two_tabs_show_the_same(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    other = await page.context.new_page()
+    screens.listen(other)
+    await other.goto("/")
+    await expect(other.locator('.live[data-state="live"]')).to_be_visible()
+    await upload(page, "video", VIDEO)
+    await choose_color(page)
+    await order(page)
+    await expect(other.locator(".task .name")).to_have_text(VIDEO.name)
+    await expect(other.locator(".task")).to_have_attribute("data-state", "completed", timeout=WORK_MS)
+    await page.locator('[data-part="signOut"]').click()
+    await expect(page.locator(".sign .note")).to_have_text("You are signed out.")
+    await expect(other.locator(".sign")).to_be_visible()

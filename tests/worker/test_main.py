@@ -1,0 +1,86 @@
+"""`python -m worker`, as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub.messages import Bye, Failed, FailedAck, Hello, Result, ResultAck
+from tests.worker.reference_media import quarters, read, write
+from worker.reference import MODELS
+from worker.testing import FakeHub
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def start(*arguments: str, token: str | None = "token") -> asyncio.subprocess.Process:
+    environment = {name: value for name, value in os.environ.items() if name != "WORKER_TOKEN"}
+    if token is not None:
+        environment["WORKER_TOKEN"] = token
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", *arguments, cwd=ROOT, env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_it_offers_the_reference_models_and_leaves_when_told() -> None:
+    async with FakeHub() as hub:
+        process = await start("--hub", hub.url, "--name", "box-1", "--slots", "2")
+        hello = await hub.expect(Hello)
+        assert (hello.worker, hello.slots, hello.models) == ("box-1", 2, MODELS)
+        hub.put("video", b"this is no video")
+        lease = await hub.assign(MODELS[0].name)
+        failed = await hub.expect(Failed, lease=lease)
+        assert (failed.code, failed.retryable) == ("not_video", False)
+        await hub.send(FailedAck(lease=lease))
+        process.send_signal(signal.SIGTERM)
+        await hub.expect(Bye)
+        _, stderr = await process.communicate()
+        assert process.returncode == 0
+        assert b"secret" not in stderr and hub.token.encode() not in stderr
+
+
+async def test_a_token_that_the_hub_does_not_know_ends_it_with_one_clear_line() -> None:
+    async with FakeHub(token="another") as hub:
+        process = await start("--hub", hub.url, token="t0p-s3cret")
+        stdout, stderr = await process.communicate()
+        assert process.returncode == 2 and stdout == b""
+        errors = [line for line in stderr.splitlines() if b"error" in line]
+        assert len(errors) == 1 and b"401" in errors[0] and b"t0p-s3cret" not in stderr
+
+
+async def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from a file\n")
+    async with FakeHub(token="from a file") as hub:
+        process = await start("--hub", hub.url, "--token-file", str(tmp_path / "token"), token=None)
+        await hub.expect(Hello)
+        process.terminate()
+        await process.communicate()
+        assert process.returncode == 0
+
+
+async def test_without_a_token_it_says_what_to_do() -> None:
+    process = await start("--hub", "http://127.0.0.1:1", token=None)
+    _, stderr = await process.communicate()
+    assert process.returncode == 2 and b"set WORKER_TOKEN or give --token-file" in stderr
+
+
+@pytest.mark.media
+async def test_a_real_video_gets_another_background(tmp_path: Path) -> None:
+    write(tmp_path / "video.mp4", [quarters()] * 5)
+    async with FakeHub() as hub:
+        hub.put("video", (tmp_path / "video.mp4").read_bytes())
+        process = await start("--hub", hub.url)
+        lease = await hub.assign("chroma-key", {"key_color": "#00ff00"})
+        result = await hub.expect(Result, lease=lease)
+        await hub.send(ResultAck(lease=lease))
+        (tmp_path / "result.mp4").write_bytes(hub.uploads[result.artifacts[0].upload_id])
+        assert len(read(tmp_path / "result.mp4").pictures) == result.artifacts[0].frames == 5
+        process.terminate()
+        await process.communicate()
+        assert process.returncode == 0

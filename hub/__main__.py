@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Hub:
         """
         settings = self.settings
         clock = SystemClock()
-        store = self.store or await self.parts.enter_async_context(opened_store(settings, supervise=True))
+        store: Store = self.store or await self.parts.enter_async_context(opened_store(settings, supervise=True))
         secret = settings.jwt_secret.encode()
         links = Links(secret, "")
         files = make_files(settings)
@@ -218,7 +219,7 @@ async def enter_interface(store: Store, name: str) -> str:
     known = await store.get(Interface, name)
     record = register(name, token, SystemClock().wall())
     if known is not None:
-        record = Interface(name, record.token_hash, known.created_at, True, known.note, known.version + 1)
+        record = replace(known, token_hash=record.token_hash, enabled=True, version=known.version + 1)
     await save(store, record, record.version - 1)
     return token
 

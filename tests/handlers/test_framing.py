@@ -58,7 +58,7 @@ UNREADABLE = {
     "09-chunk-without-end": CHUNKED + "2\r\n{}XX0\r\n\r\n",
     "09-chunk-extension": CHUNKED + "2;a=b\r\n{}\r\n0\r\n\r\n",
     "09-trailer": CHUNKED + "2\r\n{}\r\n0\r\nA: b\r\n\r\n",
-    "10-folded-header": f"GET /livez HTTP/1.1\r\n{HOST}A: b\r\n\x0bc\r\n\r\n",
+    "10-folded-header": f"GET /livez HTTP/1.1\r\n{HOST}A: b\r\n c\r\n\r\n",
     "10-bare-cr": f"GET /livez HTTP/1.1\r\n{HOST}A: b\rc\r\n\r\n",
     "10-nul-in-header": f"GET /livez HTTP/1.1\r\n{HOST}A: b\x00c\r\n\r\n",
     "10-space-before-colon": f"GET /livez HTTP/1.1\r\n{HOST}A : b\r\n\r\n",

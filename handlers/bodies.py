@@ -39,7 +39,7 @@ def read(form: type[T], content_type: str, body: bytes) -> T:
     except (msgspec.ValidationError, OverflowError) as error:
         match = WHERE.match(str(error))
         what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-        pointer = path.replace(".", "/").replace("[", "/").replace("]", "")
+        pointer = path.replace("[...]", "").replace(".", "/").replace("[", "/").replace("]", "")
         field = FieldError(pointer, "invalid", what[:300])
         raise Invalid(f"{what[:300]} at {pointer or 'the top'}", fields=(field,)) from None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from hub.errors import Invalid, TooLarge
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a stranger's broken form is no reason to warn
 
 MAX_PARTS = 20
 MAX_FIELD = 8 * 1024
@@ -53,7 +56,7 @@ class FormReader:
             "on_part_begin": self.part_began, "on_part_data": self.part_came, "on_part_end": self.part_ended,
             "on_header_field": self.header_name_came, "on_header_value": self.header_value_came,
             "on_header_end": self.header_ended, "on_headers_finished": self.headers_ended, "on_end": self.form_ended,
-        })
+        }, max_header_size=4 * MAX_FIELD)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; returns those of the file.

@@ -82,7 +82,9 @@ class Hub:
         """
         settings = self.settings
         clock = SystemClock()
-        store: Store = self.store or await self.parts.enter_async_context(opened_store(settings, supervise=True))
+        if self.store is None:
+            self.store = await self.parts.enter_async_context(opened_store(settings, supervise=True))
+        store = self.store
         secret = settings.jwt_secret.encode()
         links = Links(secret, "")
         files = make_files(settings)

@@ -341,9 +341,10 @@ def key(change: Save | Delete) -> tuple[type[Any], str]:
 
 
 def gather(journal: Sequence[Entry]) -> tuple[int, list[Save | Delete]]:
-    """How many entries go into the next batch, and all their changes, one a record: the first guard, the last content.
+    """How many entries make the next batch, and their changes, one a record: the first guard, the last content.
 
-    An entry that does not follow from what the batch makes of its records has to wait: its guard is the store's to judge.
+    An entry that does not follow from what the batch makes of its records has to wait: its guard is the store's
+    to judge.
     """
     merged: dict[tuple[type[Any], str], Save | Delete] = {}
     for place, entry in enumerate(journal[:BATCH]):

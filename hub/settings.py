@@ -93,7 +93,7 @@ class Settings:
         "The TCP port to listen on.")
     api_base_url: str = setting(
         SERVICE, parsing.url, "an address such as https://hub.example.org", "http://localhost:PORT",
-        "Where browsers and interface services reach the hub; it answers to the host name in this, and to loopback.",
+        "Where browsers and interface services reach the hub; it answers to the host name in this, and to addresses.",
         derive=lambda got: f"http://localhost:{got['PORT']}")
     frontend_url: str = setting(
         SERVICE, parsing.url, "an address such as https://videos.example.org", "the same as API_BASE_URL",

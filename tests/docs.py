@@ -5,7 +5,9 @@ Owns the tables' looks and where the code is asked. What must agree with the cod
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from handlers.problems import WORDS
@@ -47,7 +49,31 @@ def titles() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"settings": ("docs/operating.md", settings), "titles": ("docs/reference/problems.md", titles)}
+def tests() -> str:
+    """Every test that names a promise, by promise."""
+    named: dict[int, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for test in functions(path):
+            said = f"{test.name.upper().replace('_', ' ')} {ast.get_docstring(test) or ''}"
+            for number in {int(number) for number in re.findall(r"\bP([0-9]{1,2})\b", said)}:
+                named.setdefault(number, []).append(f"`{path.relative_to(ROOT)}::{test.name}`")
+    lines = ["| promise | tests |", "|---|---|"]
+    lines += [f"| P{number} | {'<br>'.join(found)} |" for number, found in sorted(named.items())]
+    return "\n".join(lines) + "\n"
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The test functions of a file."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+TABLES = {
+    "settings": ("docs/operating.md", settings),
+    "titles": ("docs/reference/problems.md", titles),
+    "tests": ("docs/promises.md", tests),
+}
 
 
 def written(text: str, name: str, table: str) -> str:

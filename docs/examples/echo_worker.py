@@ -1,4 +1,4 @@
-"""The smallest worker, which gives every video back as it came: WORKER_TOKEN=... python docs/examples/echo_worker.py"""
+"""The smallest worker: gives every video back as it came. Needs WORKER_TOKEN and PYTHONPATH=. in its environment."""
 
 import os
 import shutil

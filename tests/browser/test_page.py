@@ -158,3 +158,15 @@ async def test_two_tabs_show_the_same(screens: Screens) -> None:
     await page.locator('[data-part="signOut"]').click()
     await expect(page.locator(".sign .note")).to_have_text("You are signed out.")
     await expect(other.locator(".sign")).to_be_visible()
+
+
+async def test_where_websockets_are_blocked_the_list_comes_all_the_same(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await page.context.route_web_socket("**/api/live", lambda socket: socket.close())
+    await page.reload()
+    await upload(page, "video", VIDEO)
+    await choose_color(page)
+    await order(page)
+    await expect(page.locator(".task")).to_have_attribute("data-state", "completed", timeout=WORK_MS)
+    await expect(page.locator('.live[data-state="live"]')).to_have_count(0)

@@ -38,7 +38,7 @@ __all__ = ["Answer", "Api", "Person", "api", "hub", "one_loop", "place", "refuse
 
 SECRET = "a test's own secret: 6f1d0c3b9e7a4d52"
 FRONTEND, FRIEND = "https://videos.test", "https://friend.test"
-LIMIT_MB = 2
+LIMIT_MB = 3
 PATIENCE_S = 10.0
 one_loop = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,9 +1,10 @@
 """How fast a task gets from its creation to a worker, and how many tasks a second the hub takes from birth to end.
 
 Every task is durable twice on its way (created, leased) and once at its end. The floor is what the same machine needs
-for two journaled writes to the same MongoDB plus one websocket round trip.
+for two journaled writes to the same MongoDB plus one websocket round trip. Peers do the same job in the same run, turn
+by turn with the hub, so that a busy machine is busy for all of them.
 
-    python -m bench.dispatch [--quick]
+    python -m bench.dispatch [--quick] [--no-peers]
 """
 
 from __future__ import annotations
@@ -11,112 +12,252 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
 
-from pymongo import AsyncMongoClient
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from websockets.asyncio.client import connect
-
-from store.embedded import attached
-
-from .stage import BenchWorker, Stage, a_hub, percentiles
+from . import backlog
+from .peers import Peer, all_peers
+from .stage import DATABASE, BenchWorker, Stage, a_hub, load, percentiles, say_result
+from .wire import Caller, Talk
 
 WORKERS, SLOTS, CREATORS = 8, 8, 32
+RATE = 100  # tasks a second that come by the clock, however the hub is doing
+NEWCOMER_S = 10.0  # how long a new user's tasks are waited for while a backlog is served
 
 
-async def create(stage: Stage, client: AsyncHTTPClient) -> str:
-    """One task; its id."""
-    body = json.dumps({"video_id": stage.video_id, "model": "noop"})
-    headers = {"Authorization": f"Bearer {stage.token}", "Content-Type": "application/json"}
-    answer = await client.fetch(HTTPRequest(f"{stage.url}/api/tasks", "POST", headers, body))
-    return str(json.loads(answer.body)["id"])
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    idle: int
+    open_loop: int
+    sustained: int
+    runs: int
+    backlogs: tuple[int, ...]
 
 
-async def idle(stage: Stage, client: AsyncHTTPClient, worker: BenchWorker, tasks: int) -> list[float]:
+QUICK = Size(idle=100, open_loop=300, sustained=1000, runs=2, backlogs=(20_000,))
+FULL = Size(idle=500, open_loop=3000, sustained=5000, runs=5, backlogs=(100_000, 1_000_000))
+
+
+class Crew:
+    """Eight workers and 32 creators on one hub, and what they have seen: `started` by task id, `ended` a count."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.workers = [BenchWorker(stage, f"bench-{number}", SLOTS) for number in range(WORKERS)]
+        self.callers: list[Caller] = []
+        self.tokens: dict[str, str] = {}
+        self.started: dict[str, float] = {}
+        self.ended = 0
+        self.changed = asyncio.Event()
+        self.order = json.dumps({"video_id": stage.video_id, "model": "noop"}).encode()
+
+    async def arrive(self) -> None:
+        self.tokens = await self.stage.register_workers([worker.name for worker in self.workers])
+        self.callers = [await Caller.open(self.stage.port) for _ in range(CREATORS)]
+        for worker in self.workers:
+            worker.take = partial(self.take, worker)
+            worker.ended = self.count
+        await self.offer()
+
+    async def offer(self, *models: str) -> None:
+        """All workers join with these models; those that were here before come back."""
+        for worker in self.workers:
+            await worker.join(self.tokens[worker.name], *models)
+
+    def take(self, worker: BenchWorker, at: float, assign: Any) -> None:
+        self.started[assign.task] = at
+        worker.end(assign)
+        self.changed.set()
+
+    def count(self) -> None:
+        self.ended += 1
+        self.changed.set()
+
+    async def create(self, caller: Caller) -> str:
+        """One task; its id."""
+        status, body = await caller.post("/api/tasks", self.stage.token, self.order)
+        if status != 201:
+            raise RuntimeError(f"the hub answered {status}: {body[:300]!r}")
+        return str(json.loads(body)["id"])
+
+    async def until_ended(self, tasks: int) -> None:
+        while self.ended < tasks:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def start_of(self, task: str) -> float:
+        """When a worker got the task."""
+        while task not in self.started:
+            self.changed.clear()
+            await self.changed.wait()
+        return self.started.pop(task)
+
+
+async def idle(crew: Crew, tasks: int) -> list[float]:
     """Seconds from sending each creation to the worker's having the assignment, one task at a time."""
     took = []
     for _ in range(tasks):
-        began = time.perf_counter()
-        creation = asyncio.create_task(create(stage, client))
-        at, assign = await worker.assigned.get()
-        took.append(at - began)
-        await worker.end(assign)
-        await creation
+        target, began = crew.ended + 1, time.perf_counter()
+        task = await crew.create(crew.callers[0])
+        took.append(await crew.start_of(task) - began)
+        await crew.until_ended(target)
     return took
 
 
-async def sustained(stage: Stage, client: AsyncHTTPClient, workers: list[BenchWorker], tasks: int) -> float:
-    """Tasks a second from the first creation until the last one has ended."""
-    async def serve(worker: BenchWorker) -> None:
-        while True:
-            _, assign = await worker.assigned.get()
-            await worker.end(assign)
-            done.release()
+async def open_loop(crew: Crew, rate: float, tasks: int, patience: float = 60.0) -> list[float | None]:
+    """Seconds from when each creation was due to the worker's having it; None where that took too long."""
+    free: asyncio.Queue[Caller] = asyncio.Queue()
+    for caller in crew.callers:
+        free.put_nowait(caller)
 
-    async def feed() -> None:
+    async def one(due: float) -> float | None:
+        caller = await free.get()
+        task = await crew.create(caller)
+        free.put_nowait(caller)
+        try:
+            return await asyncio.wait_for(crew.start_of(task), patience) - due
+        except TimeoutError:
+            return None
+
+    began, under_way = time.perf_counter(), []
+    for number in range(tasks):
+        due = began + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        under_way.append(asyncio.create_task(one(due)))
+    return await asyncio.gather(*under_way)
+
+
+async def sustained(crew: Crew, tasks: int) -> float:
+    """Tasks a second from the first creation until the hub has acknowledged the last one's end."""
+    async def feed(caller: Caller) -> None:
         while numbers:
             numbers.pop()
-            await create(stage, client)
+            await crew.create(caller)
 
-    done = asyncio.Semaphore(0)
-    numbers = list(range(tasks))
-    serving = [asyncio.create_task(serve(worker)) for worker in workers]
+    numbers, target = list(range(tasks)), crew.ended + tasks
     began = time.perf_counter()
-    await asyncio.gather(*(feed() for _ in range(CREATORS)))
-    for _ in range(tasks):
-        await done.acquire()
-    took = time.perf_counter() - began
-    for each in serving:
-        each.cancel()
-    return tasks / took
+    await asyncio.gather(*map(feed, crew.callers), crew.until_ended(target))
+    return tasks / (time.perf_counter() - began)
 
 
-async def floor(stage: Stage, rounds: int) -> list[float]:
-    """Seconds for two journaled writes and one round trip on a live socket."""
-    took = []
-    async with attached(stage.folder / "data") as uri:
-        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(uri)
-        writes = client["bench"]["floor"]
-        async with connect(f"{stage.url.replace('http', 'ws', 1)}/api/live", compression=None) as live:
-            await live.send(json.dumps({"type": "auth", "id": 0, "token": stage.token}))
-            await live.recv()
-            for number in range(rounds):
-                began = time.perf_counter()
-                await writes.insert_one({"_id": number, "state": "waiting", "pad": "x" * 1000})
-                await writes.update_one({"_id": number}, {"$set": {"state": "processing"}})
-                await live.send(json.dumps({"type": "ping", "id": number}))
-                await live.recv()
-                took.append(time.perf_counter() - began)
-        await client.close()
-    return took
+@asynccontextmanager
+async def floor_of(stage: Stage) -> AsyncIterator[Any]:
+    """A function that gives the seconds for two journaled writes and one round trip on a live socket, n times."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    writes = stage.database[DATABASE]["floor"]
+    talk = await Talk.open(stage.port, "/api/live", heard.put_nowait)
+    talk.say(json.dumps({"type": "auth", "id": 0, "token": stage.token}).encode())
+    await heard.get()
+
+    async def floor(rounds: int) -> list[float]:
+        took = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            key = (await writes.insert_one({"state": "waiting", "pad": "x" * 1000})).inserted_id
+            await writes.update_one({"_id": key}, {"$set": {"state": "processing"}})
+            talk.say(b'{"type":"ping","id":1}')
+            await heard.get()
+            took.append(time.perf_counter() - began)
+        return took
+
+    yield floor
+    talk.close()
 
 
-async def measure(quick: bool) -> dict[str, object]:
-    AsyncHTTPClient.configure(None, max_clients=CREATORS)
-    client = AsyncHTTPClient()
-    async with a_hub() as stage:
-        workers = [BenchWorker(stage, f"bench-{number}", SLOTS) for number in range(WORKERS)]
-        taking = []
-        for worker in workers:
-            await worker.join(stage.register_worker(worker.name))
-            taking.append(asyncio.create_task(worker.take_all()))
-            if worker is workers[0]:
-                latencies = await idle(stage, client, worker, 100 if quick else 500)
-        lowest = await floor(stage, 100 if quick else 500)
-        cpu, tasks = stage.cpu_seconds(), 2000 if quick else 10_000
-        rate = await sustained(stage, client, workers, tasks)
-        cpu = stage.cpu_seconds() - cpu
-        for each in taking:
-            each.cancel()
-    start, least = percentiles(latencies), percentiles(lowest)
+async def measure_start(crew: Crew, size: Size) -> dict[str, Any]:
+    """Idle beside the floor, block by block; then by the clock."""
+    starts: list[float] = []
+    floors: list[float] = []
+    async with floor_of(crew.stage) as floor:
+        await idle(crew, 20)
+        await floor(20)
+        for _ in range(5):
+            starts += await idle(crew, size.idle // 5)
+            floors += await floor(size.idle // 5)
+    timed = [each for each in await open_loop(crew, RATE, size.open_loop) if each is not None]
+    start, least = percentiles(starts), percentiles(floors)
     return {
-        "bench": "dispatch", "create_to_start_ms": start, "floor_ms": least,
-        "p50_over_floor": round(start["p50"] / least["p50"], 2), "tasks_per_second": round(rate),
-        "hub_cpu_ms_per_task": round(1000 * cpu / tasks, 3), "tasks": tasks, "workers": WORKERS, "slots": SLOTS,
+        "start_ms": {"idle": start, f"at_{RATE}_per_second": percentiles(timed)}, "floor_ms": least,
+        "p50_over_floor": round(start["p50"] / least["p50"], 2),
     }
+
+
+async def measure_backlog(tasks: int, size: Size) -> dict[str, Any]:
+    """The same hub with many tasks of others waiting: first for a model that nobody serves, then for one they serve."""
+    async with a_hub(partial(backlog.fill, tasks=tasks), patience=600.0) as stage:
+        memory = stage.resident_bytes()
+        crew = Crew(stage)
+        await crew.arrive()
+        await idle(crew, 20)
+        rates = [await sustained(crew, size.sustained) for _ in range(size.runs)]
+        starts = await idle(crew, size.idle)
+        before, began = crew.ended, time.perf_counter()
+        await crew.offer("noop", backlog.LATER)
+        newcomers = await open_loop(crew, 5.0, 10 if size is QUICK else 25, NEWCOMER_S)
+        served = (crew.ended - before) / (time.perf_counter() - began)
+    started = [each for each in newcomers if each is not None]
+    return {
+        "waiting": tasks, "ready_s": round(stage.ready_s, 2), "resident_bytes": memory,
+        "tasks_per_second": round(median(rates)), "start_ms": percentiles(starts),
+        "while_served": {
+            "tasks_per_second": round(served), "newcomers": len(newcomers), "newcomers_started": len(started),
+            "newcomer_start_ms": percentiles(started) if started else None,
+        },
+    }
+
+
+async def measure(size: Size, with_peers: bool) -> dict[str, Any]:
+    load_before = load()
+    async with all_peers(with_peers) as peers, a_hub() as stage:
+        memory = stage.resident_bytes()
+        crew = Crew(stage)
+        await crew.arrive()
+        found = await measure_start(crew, size)
+        rates, cpu = [], 0.0
+        for _ in range(size.runs):
+            before = stage.cpu_seconds()
+            rates.append(await sustained(crew, size.sustained))
+            cpu += stage.cpu_seconds() - before
+            for peer in peers:
+                await peer.sustained(size.sustained)
+        for peer in peers:
+            await peer.idle(size.idle)
+    backlogs = [await measure_backlog(tasks, size) for tasks in size.backlogs]
+    for each in backlogs:
+        each["bytes_per_waiting_task"] = round((each.pop("resident_bytes") - memory) / each["waiting"])
+    rate = median(rates)
+    return {
+        "bench": "dispatch", **found, "tasks_per_second": round(rate), "runs": [round(each) for each in rates],
+        "hub_cpu_ms_per_task": round(1000 * cpu / size.sustained / size.runs, 3), "resident_mb": memory >> 20,
+        "with_waiting": backlogs, **compare(peers, rate, found["start_ms"]["idle"]["p50"]),
+        "tasks": size.sustained, "workers": WORKERS, "slots": SLOTS, "processors": os.cpu_count(),
+        "load": [load_before, load()],
+    }
+
+
+def compare(peers: list[Peer], rate: float, p50: float) -> dict[str, Any]:
+    """Each peer's numbers, and the hub's over them: tasks a second (more is better), p50 to the start (less is)."""
+    found: dict[str, Any] = {}
+    for peer in peers:
+        found[peer.name] = peer.report()
+        if peer.rates:
+            found[f"over_{peer.name}"] = round(rate / median(peer.rates), 2)
+        if peer.starts:
+            found[f"p50_over_{peer.name}"] = round(p50 / percentiles(peer.starts)["p50"], 2)
+    return found
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 50 seconds")
-    print(json.dumps(asyncio.run(measure(parser.parse_args().quick))))
+    parser.add_argument("--quick", action="store_true", help="under 50 seconds, once the peers are installed")
+    parser.add_argument("--no-peers", action="store_true", help="the hub alone")
+    asked = parser.parse_args()
+    say_result(measure(QUICK if asked.quick else FULL, not asked.no_peers))

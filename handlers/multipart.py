@@ -56,7 +56,7 @@ class FormReader:
             "on_part_begin": self.part_began, "on_part_data": self.part_came, "on_part_end": self.part_ended,
             "on_header_field": self.header_name_came, "on_header_value": self.header_value_came,
             "on_header_end": self.header_ended, "on_headers_finished": self.headers_ended, "on_end": self.form_ended,
-        }, max_header_size=4 * MAX_FIELD)
+        }, max_header_size=1 << 20)  # ours is stricter, and says what is wrong
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body; returns those of the file.

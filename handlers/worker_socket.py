@@ -9,85 +9,45 @@ import structlog
 from tornado.websocket import WebSocketClosedError
 
 from hub import messages
-from hub.errors import HubError, Invalid
+from hub.errors import Forbidden, HubError, Invalid
 from hub.interface import Interface
-from hub.messages import PROTOCOL, SUBPROTOCOL, BadMessage, Hello
+from hub.messages import SUBPROTOCOL, BadMessage, Hello
 
 from .base import Rooms, bearer_of
 from .sockets import Socket
+from .worker_line import CLOSE_SESSION_GONE, Line
 
 log = structlog.get_logger(__name__)
 
 HELLO_S = 10.0  # seconds in which a new connection must say hello
-CLOSE_FORBIDDEN, CLOSE_PROTOCOL, CLOSE_BAD_MESSAGE, CLOSE_SESSION_GONE = 4403, 4406, 1008, 4000
+CLOSE_FORBIDDEN, CLOSE_PROTOCOL, CLOSE_BAD_MESSAGE = 4403, 4406, 1008
 
 
 class WorkerConnection:
-    """One connection of an interface service; the session outlives it."""
+    """One websocket of an interface service."""
 
     def __init__(self, rooms: Rooms, interface: Interface, socket: WorkerSocket) -> None:
-        self.rooms = rooms
-        self.interface = interface
+        self.line = Line(rooms, interface, self)
         self.socket = socket
-        self.session = ""
         self.written: asyncio.Future[None] | None = None
 
     def receive(self, raw: str | bytes) -> None:
-        """Decide on one message. No await between decoding and the decision: messages keep their order."""
+        """Decide on one message, or say why it cannot be used."""
         try:
             message = messages.decode(messages.from_worker, raw)
         except BadMessage as error:
             refusal = messages.Problem(code="bad_message", detail=str(error)[:300])
             self.write(messages.encode(refusal))
             return
-        if isinstance(message, Hello):
-            self.join(message)
-        elif self.session:
-            self.pass_on(message)
-        else:
+        if not self.line.session and not isinstance(message, Hello):
             self.close(CLOSE_BAD_MESSAGE, "say hello first")
-
-    def join(self, hello: Hello) -> None:
-        """Open or resume the session and send what a returning worker has missed."""
-        if hello.protocol != PROTOCOL:
-            self.close(CLOSE_PROTOCOL, f"this hub speaks protocol {PROTOCOL}")
-            return
-        if hello.worker != self.interface.id:
-            self.close(CLOSE_FORBIDDEN, "this token belongs to another worker")
-            return
-        runner = self.rooms.runner
-        known = runner.core.session_of(hello.worker)
-        resumed = known is not None and known.instance == hello.instance
-        missed = known.missed(hello.last_seen) if known is not None and resumed else []
-        effects = runner.core.join(hello, runner.clock.now())
-        session = runner.core.session_of(hello.worker)
-        assert session is not None
-        self.session = session.id
-        before = runner.transports.get(session.id)
-        runner.transports[session.id] = self
-        if before is not None and before is not self:
-            before.close(CLOSE_SESSION_GONE, "the worker came back on another connection")
-        for data in missed:
-            self.write(data)
-        runner.decide(effects)
-        log.info("worker_joined", worker=hello.worker, models=[m.name for m in hello.models], resumed=resumed)
-
-    def pass_on(self, message: messages.FromWorker) -> None:
-        runner = self.rooms.runner
-        if runner.transports.get(self.session) is not self:
             return
         try:
-            runner.decide(runner.core.receive(self.session, message, runner.clock.now()))
+            self.line.take(message)
+        except Forbidden as error:
+            self.close(CLOSE_PROTOCOL if error.code == "unsupported_protocol" else CLOSE_FORBIDDEN, error.detail)
         except HubError as error:
             self.close(CLOSE_SESSION_GONE, error.detail)
-
-    def left(self) -> None:
-        """The connection is gone; if it was the session's, the session waits for the next."""
-        runner = self.rooms.runner
-        if self.session and runner.transports.get(self.session) is self:
-            del runner.transports[self.session]
-            runner.decide(runner.core.detach(self.session, runner.clock.now()))
-            log.info("worker_disconnected", worker=self.interface.id)
 
     def write(self, data: bytes) -> None:
         try:
@@ -126,7 +86,7 @@ class WorkerSocket(Socket):
         asyncio.get_running_loop().call_later(HELLO_S, self.check_hello)
 
     def check_hello(self) -> None:
-        if not self.connection.session:
+        if not self.connection.line.session:
             self.close(CLOSE_BAD_MESSAGE, "say hello first")
 
     async def on_message(self, message: str | bytes) -> None:
@@ -134,7 +94,7 @@ class WorkerSocket(Socket):
         await self.connection.drained()
 
     def on_close(self) -> None:
-        self.connection.left()
+        self.connection.line.left()
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         log.error("worker_socket_failed", exc_info=(typ, value, tb))

@@ -23,6 +23,7 @@ from .task import IllegalMove, Lease, LeaseLost, Output, Problem, State, Task
 
 FINISHED_KEPT = 10_000  # ended leases remembered, so that a report sent twice is answered like the first
 ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have heard of their end yet
+UNSTORED = 100_000  # more versions than a task's progress can be ahead of the store
 CLOSE_REPLACED, CLOSE_GONE = 4409, 1001
 
 
@@ -106,10 +107,11 @@ class Core:
             self.dispatcher.add(task, now)
             return
         grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
-        self.tasks[task.id] = replace(task, lease=grace)
+        # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.
+        running = self.tasks[task.id] = replace(task, lease=grace, version=task.version + UNSTORED)
         self.leases[grace.id] = task.id
         self.finished.pop(grace.id, None)
-        self.paces[task.id] = Pace(task.version, now, task.version, now)
+        self.paces[task.id] = Pace(task.version, now, running.version, now)
         session = self.session_of(grace.worker)
         if session is not None:
             session.leases[grace.id] = task.id

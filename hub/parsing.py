@@ -27,6 +27,7 @@ DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[^,]{1,100})?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -41,6 +42,13 @@ def name(value: str) -> str:
     """A name of up to 63 letters, digits, - and _."""
     if not NAME.fullmatch(value):
         raise ValueError("not a plain name")
+    return value
+
+
+def model(value: str) -> str:
+    """A model's name, perhaps with a colon and what people call it."""
+    if not MODEL.fullmatch(value) or not value.isprintable():
+        raise ValueError("not a model's name")
     return value
 
 

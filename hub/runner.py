@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.25
 BATCH = 1000  # decisions that are committed as one
 CLOSE_RESTART = 1012
+FAREWELL_S = 2.0  # how long a stopping hub waits for the database
 PATIENCE_S = 5.0  # how long a request waits for the database before it is told to come back
 
 
@@ -108,10 +109,7 @@ class Runner:
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
         self.stopping = True
-        for _ in range(100):
-            if not self.journal and not self.committing:
-                break
-            await asyncio.sleep(0.02)
+        await asyncio.wait({self.decide([])}, timeout=FAREWELL_S)
         for duty in list(self.duties):
             duty.cancel()
         await asyncio.gather(*self.duties, return_exceptions=True)
@@ -254,7 +252,7 @@ class Runner:
             self.released.pop(task_id, None)
             return
         self.core.adopt(task, now)
-        self.decide([Publish(task, UPDATED), *self.core.dispatch(now)])
+        self.decide([Publish(self.core.tasks.get(task_id, task), UPDATED), *self.core.dispatch(now)])
 
     # --- carrying out -------------------------------------------------------------------------------------------
 

@@ -173,6 +173,20 @@ class Settings:
         WORKERS, parsing.whole(1, 100), "a whole number from 1 to 100", "3",
         "How often a task is tried before it fails.")
 
+    interface_networks: tuple[Network, ...] = setting(
+        WORKERS, parsing.listed(parsing.network), "addresses or CIDR ranges, separated by commas",
+        "127.0.0.0/8, ::1 in development, none in production",
+        "Private networks in which the hub may call interface services by name, and its own machine; separated by "
+        "commas. Public addresses, and private ones that an admin spells out, need not be here.",
+        derive=lambda got: () if is_production(got) else parsing.listed(parsing.network)("127.0.0.0/8, ::1"))
+    interface_models: tuple[str, ...] = setting(
+        WORKERS, parsing.listed(parsing.model), "models such as matting, or matting:Fine matting, separated by commas",
+        "", "The models of interface services in the older dialect that are registered without any.", unset=())
+    shared_dir: Path = setting(
+        WORKERS, parsing.directory, "a folder", "the same as OUTPUT_DIR",
+        "The folder that the hub shares with interface services in the older dialect: results are taken from inside it.",
+        derive=lambda got: got["OUTPUT_DIR"])
+
     log_format: str = setting(
         LOGS, parsing.choice("console", "json"), "console or json", "console in development, json in production",
         "How log lines look.", derive=lambda got: "json" if is_production(got) else "console")

@@ -163,11 +163,28 @@ def test_ended_tasks_of_the_store_are_not_taken_up(world: World) -> None:
 
 def test_what_another_process_moved_is_believed(world: World) -> None:
     lease = world.running()
-    elsewhere = replace(world.stored(), lease=Lease("other", "w9", world.now), version=9)
+    elsewhere = replace(world.stored(), lease=Lease("other", "w9", world.now), worker="w9", version=9)
     world.core.adopt(elsewhere, world.now)
     world.ledger.stored[Task, elsewhere.id] = elsewhere
     assert sent(world.say(Renew(lease=lease))) == [LeaseLost(lease=lease)]
-    assert (world.session().free, world.core.lease_of("other").version) == (1, 9)
+    assert (world.session().free, world.core.lease_of("other").worker) == (1, "w9")
+
+
+def test_p9_after_a_crash_viewers_see_only_newer_versions(world: World) -> None:
+    """Progress is shown before it is stored; what follows the crash must not look older than what was seen."""
+    lease = world.running()
+    world.now += 2
+    for percent in range(0, 100, 10):
+        world.now += 0.3
+        world.progress(lease, percent)
+    seen, stored = world.ledger.shown["task-1"], world.stored()
+    assert seen.version > stored.version, "the scene: viewers are ahead of the store"
+    again = reborn(world)
+    again.join(running=[lease])
+    [_, save, publish, _] = again.complete(lease)
+    assert isinstance(save, Save) and isinstance(publish, Publish)
+    assert (save.previous, publish.type) == (stored.version, COMPLETED)
+    assert publish.task.version > seen.version
 
 
 # --- the pace of progress

@@ -156,9 +156,9 @@ def check(core: Core) -> None:
         assert len(session.offers) + len(session.leases) <= max(session.slots, len(session.leases)), "slots oversold"
         offered |= {offer.task_id: (session.id, id) for id, offer in session.offers.items()}
     assert core.offered == offered
+    asleep = {id for _, id in core.dispatcher.sleeping}
     for id, entry in core.dispatcher.waiting.items():
-        places = [id in core.offered, entry.queued, any(i == id for _, i in core.dispatcher.sleeping) and not entry.queued]
-        assert any(places), "a waiting task that nobody will find again"
+        assert id in core.offered or entry.queued or id in asleep, "a waiting task that nobody will find again"
         assert not (id in core.offered and entry.queued), "offered and still in the queue"
 
 

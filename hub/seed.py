@@ -1,0 +1,159 @@
+"""The older dialect of deployed interface services, as plain values: what they are told and what they say.
+
+Owns the dialect's words and the record of a task in such a service's hands. Never opens a connection or a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import Invalid
+from .media import Purpose
+from .messages import Artifact, Model
+
+FILE_WORDS = {"compositeVideoPath": Purpose.RESULT, "maskVideoPath": Purpose.MASK}
+LONGEST_PATH, LONGEST_TEXT = 4096, 2000
+
+
+class Said(StrEnum):
+    """What a service says of a task, in any case of letters."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedJob:
+    """A task that a service has taken: `id` is the lease.
+
+    `files` are the paths that it named when it took the task, `sent` what it has sent to the hub since, both by
+    purpose. Kept in the store, because a hub that starts anew hears no more than "completed".
+    """
+
+    id: str
+    task_id: str
+    worker: str
+    files: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, Artifact] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """One report of a service, checked: `progress` is 0..100 or None where it said none."""
+
+    task_id: str
+    worker_url: str | None
+    said: Said
+    progress: float | None
+    message: str
+
+
+class Refused(Exception):
+    """The service does not take the task; the text says why."""
+
+
+def model_of(text: str) -> Model:
+    """A model as it is written down for a service that cannot say it: "name" or "name:what people call it"."""
+    name, _, alias = text.partition(":")
+    return Model(name, alias)
+
+
+def read_reply(status: int, body: bytes) -> dict[str, str]:
+    """The files that a service names as it takes a task, by purpose.
+
+    Raises:
+        Refused: another status than 200, no JSON object, or one that says anything but accepted.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise Refused(f"it answered {status} without a JSON object")
+    if status != 200 or str(said.get("status", "")).lower() != "accepted":
+        message = said.get("message") or said.get("error") or said.get("status") or "no reason"
+        raise Refused(f"it answered {status}: {clean(str(message), 500)}")
+    return {
+        purpose.value: path for word, purpose in FILE_WORDS.items()
+        if isinstance(path := said.get(word), str) and 0 < len(path) <= LONGEST_PATH and "\0" not in path
+    }
+
+
+def read_callback(said: Mapping[str, Any], with_lease: bool) -> Callback:
+    """What a service reports; `with_lease` where the address that it called says which attempt it is.
+
+    Raises:
+        Invalid: code bad_request: a field is missing, or holds what it cannot.
+    """
+    url = said.get("workerUrl")
+    if not with_lease or url is not None:
+        url = text_of(said, "workerUrl")
+    try:
+        status = Said(text_of(said, "status").strip().lower())
+    except ValueError:
+        raise bad("status", f"one of {', '.join(word.upper() for word in Said)}") from None
+    message = said.get("message")
+    return Callback(
+        text_of(said, "taskId"), url, status, percent_of(said.get("progress")),
+        "" if message is None else clean(str(message), LONGEST_TEXT),
+    )
+
+
+def text_of(said: Mapping[str, Any], name: str) -> str:
+    """A text that must be there.
+
+    Raises:
+        Invalid: it is not.
+    """
+    value = said.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT:
+        raise bad(name, "a text")
+    return value
+
+
+def percent_of(value: Any) -> float | None:
+    """A progress from 0 to 100, also where it is written as a text."""
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        number = float(value.strip().removesuffix("%") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        raise bad("progress", "a number") from None
+    if not math.isfinite(number) or not 0 <= number <= 100:
+        raise bad("progress", "from 0 to 100")
+    return number
+
+
+def bad(name: str, expected: str) -> Invalid:
+    return Invalid(f"{name} is missing or not {expected}", code="bad_request")
+
+
+def clean(text: str, length: int) -> str:
+    """A foreign text in one line, no longer than `length`."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:4 * length]).split())[:length]
+
+
+def name_of(address: str) -> str:
+    """A name for a service that nobody has named: after its host and port."""
+    split = urlsplit(address)
+    words = [split.hostname or "", str(split.port or ""), split.path]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(words)).strip("-") or "interface"
+    return name[:50]
+
+
+def another_name(name: str, address: str) -> str:
+    """The same where that name is taken by another service."""
+    return f"{name}-{sha256(address.encode()).hexdigest()[:8]}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -27,6 +27,9 @@ from .identity import Identities
 from .locks import Locks
 from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
 
+if TYPE_CHECKING:
+    from .registry import Registry
+
 log = structlog.get_logger(__name__)
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -39,7 +42,7 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way.
+    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Rooms:
     identities: Identities
     contents: Locks = field(default_factory=Locks)
     creating: set[tuple[str, str]] = field(default_factory=set)
+    registry: Registry = field(init=False)
 
 
 class Answering(RequestHandler):

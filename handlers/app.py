@@ -11,7 +11,10 @@ from tornado.web import Application, RequestHandler
 
 from hub.messages import MAX_MESSAGE
 
-from . import auth, content, door, live, media, ops, pages, tasks, uploads, worker_socket
+from . import (
+    admin, admin_interfaces, auth, content, door, live, media, ops, pages, seed_calls, tasks, uploads, worker_poll,
+    worker_socket,
+)
 from .base import NoSuchPlace, Rooms
 
 log = structlog.get_logger("access")
@@ -25,7 +28,8 @@ def make_app(rooms: Rooms, static: Path) -> Application:
     """The application with every route of the hub; `static` is the front-end's folder."""
     settings = rooms.settings
     routes: list[Any] = [
-        *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *tasks.ROUTES, *live.ROUTES, *worker_socket.ROUTES, *ops.ROUTES,
+        *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
+        *tasks.ROUTES, *live.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES, *ops.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
     return Application(

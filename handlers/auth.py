@@ -8,10 +8,10 @@ from hub import account
 from hub.account import Revocation, User
 from hub.clock import rfc3339
 from hub.effects import Save
-from hub.errors import Conflict, FieldError, Invalid, Unauthorized, Unavailable
+from hub.errors import Conflict, FieldError, Forbidden, Invalid, Unauthorized, Unavailable
 from hub.ids import new_id
 
-from . import door
+from . import door, live
 from .base import Endpoint
 from .bodies import Form
 
@@ -53,6 +53,7 @@ class AuthEndpoint(Endpoint):
 
         Raises:
             Unauthorized: code bad_credentials, for an unknown user too.
+            Forbidden: code account_disabled.
             RateLimited: too many tries failed.
         """
         limiter, now, address = self.rooms.limiter, self.rooms.clock.now(), self.client_address()
@@ -66,6 +67,8 @@ class AuthEndpoint(Endpoint):
         if user is None or not right:
             raise Unauthorized("e-mail or password is wrong", code="bad_credentials")
         limiter.succeeded(email, address, now)
+        if user.disabled:
+            raise Forbidden("an admin has disabled this account", code="account_disabled")
         return user
 
 
@@ -107,6 +110,7 @@ class Logout(Endpoint):
         except Conflict:
             pass  # signed out before: that is what was asked for
         self.rooms.identities.forget(claims.jti)
+        live.sign_out(self.rooms, self.user.id, claims.jti)
         self.set_status(204)
 
 
@@ -127,6 +131,7 @@ class Password(AuthEndpoint):
         after = account.with_password(user, await self.rooms.passwords.hash(form.new_password))
         await self.rooms.runner.carry_out([Save(after, user.version)])
         self.rooms.identities.forget_user(user.id)
+        live.sign_out(self.rooms, user.id)
         self.answer(self.signed_in(after))
 
 

@@ -37,10 +37,12 @@ class Endpoint(Answering):
     """One HTTP endpoint. What can be refused by the headers is refused before the body, and told at once.
 
     `access` says who may come in: "anyone", "user" or "admin". `any_host` is for what must answer to every name.
+    `cursor_form` is how the cursors of a list look.
     """
 
     access: ClassVar[str] = "user"
     any_host: ClassVar[bool] = False
+    cursor_form: ClassVar[re.Pattern[str]] = OBJECT_ID
     max_body: ClassVar[int] = bodies.MAX_JSON
     user: User
 
@@ -168,7 +170,7 @@ class Endpoint(Answering):
         if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 3 and 1 <= int(text) <= 200):
             raise Invalid("limit is a number from 1 to 200", code="bad_query")
         cursor = self.get_query_argument("cursor", None)
-        if cursor is not None and not OBJECT_ID.fullmatch(cursor):
+        if cursor is not None and not self.cursor_form.fullmatch(cursor):
             raise Invalid("this cursor is none of ours", code="bad_query")
         return int(text), cursor
 

@@ -40,7 +40,7 @@ class Identities:
         if kept is not None and kept[0] > now:
             return kept[1]
         user = await self.store.get(User, claims.sub)
-        if user is None or user.token_epoch != claims.epoch:
+        if user is None or user.disabled or user.token_epoch != claims.epoch:
             raise Unauthorized("this token is not valid any more")
         if await self.store.get(Revocation, claims.jti) is not None:
             raise Unauthorized("you have signed out")

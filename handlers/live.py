@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import structlog
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
@@ -20,8 +19,6 @@ from .base import Rooms, check_id
 from .door import may_call
 from .sockets import Socket
 
-log = structlog.get_logger(__name__)
-
 AUTH_S = 10.0  # seconds in which a socket must say who it is
 SNAPSHOT = 50  # tasks in a snapshot of "tasks"
 SUBSCRIPTIONS = 200
@@ -35,10 +32,14 @@ class Viewer:
         self.rooms = rooms
         self.socket = socket
         self.user: User | None = None
+        self.session = ""
+        self.ending: asyncio.TimerHandle | None = None
         self.subscriber = Subscriber(self.wake)
         self.awake = asyncio.Event()
 
     def wake(self) -> None:
+        if self.subscriber.lagged:
+            self.socket.close(CLOSE_SLOW, "too slow, come back")
         self.awake.set()
 
     async def send_forever(self) -> None:
@@ -47,10 +48,9 @@ class Viewer:
             while True:
                 await self.awake.wait()
                 self.awake.clear()
-                for frame in self.subscriber.take():
+                while (frame := self.subscriber.next()) is not None:
                     await self.socket.write_message(frame.data.decode())
                 if self.subscriber.lagged:
-                    self.socket.close(CLOSE_SLOW, "too slow, come back")
                     return
         except (WebSocketClosedError, StreamClosedError):
             return
@@ -68,11 +68,7 @@ class Viewer:
 
     async def reply(self, message: messages.FromBrowser) -> Reply:
         if isinstance(message, Auth):
-            user = await self.rooms.identities.user(message.token)
-            if self.user is not None and self.user.id != user.id:
-                raise Forbidden("somebody else has signed in on this connection")
-            self.user = user
-            return messages.Authed(id=message.id, user=self.user.id)
+            return await self.sign_in(message)
         if self.user is None:
             raise Unauthorized("sign in first")
         match message:
@@ -83,6 +79,38 @@ class Viewer:
                 return messages.Unsubscribed(id=message.id, topic=message.topic)
             case Ping():
                 return messages.Pong(id=message.id)
+
+    async def sign_in(self, message: Auth) -> Reply:
+        """Note whose connection this is, and end it with the token.
+
+        Raises:
+            Unauthorized: the token opens nothing.
+            Forbidden: the connection is somebody else's already.
+        """
+        user = await self.rooms.identities.user(message.token)
+        if self.user is not None and self.user.id != user.id:
+            raise Forbidden("somebody else has signed in on this connection")
+        wall = self.rooms.clock.wall()
+        claims = self.rooms.tokens.read(message.token, wall)
+        self.user, self.session = user, claims.jti
+        self.end_timer()
+        self.ending = asyncio.get_running_loop().call_later(claims.exp - wall, self.sign_out)
+        return messages.Authed(id=message.id, user=user.id)
+
+    def sign_out(self) -> None:
+        """The token is void."""
+        self.socket.close(CLOSE_UNAUTHORIZED, "sign in again")
+
+    def end_timer(self) -> None:
+        if self.ending is not None:
+            self.ending.cancel()
+
+    def leave(self) -> None:
+        """The connection is gone: leave nothing behind."""
+        self.end_timer()
+        self.subscriber.close()
+        self.subscriber.lagged = True
+        self.wake()
 
     async def subscribe(self, message: Subscribe, user: User) -> Subscribed:
         """Join a topic: with what was missed where that can be told whole, else with a snapshot.
@@ -166,12 +194,15 @@ class LiveSocket(Socket):
 
     def on_close(self) -> None:
         self.rooms.runner.viewers.discard(self)
-        self.viewer.subscriber.close()
-        self.viewer.subscriber.lagged = True
-        self.viewer.wake()
+        self.viewer.leave()
 
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        log.error("live_failed", exc_info=(typ, value, tb))
+
+def sign_out(rooms: Rooms, user_id: str, session: str | None = None) -> None:
+    """End the live connections of a user, or of one session (a token's jti) alone."""
+    for socket in tuple(rooms.runner.viewers):
+        if isinstance(socket, LiveSocket) and (user := socket.viewer.user) is not None and user.id == user_id:
+            if session in (None, socket.viewer.session):
+                socket.viewer.sign_out()
 
 
 ROUTES = [(r"/api/live", LiveSocket)]

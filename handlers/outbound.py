@@ -30,7 +30,8 @@ class NotReached(Exception):
 
 
 async def post(
-    url: str, body: bytes, headers: Mapping[str, str], timeout: float, max_bytes: int, networks: tuple[Network, ...] = (),
+    url: str, body: bytes, headers: Mapping[str, str], timeout: float, max_bytes: int,
+    networks: tuple[Network, ...] = (),
 ) -> tuple[int, bytes]:
     """POST to an interface service, without following redirects; the status and at most `max_bytes` of body.
 
@@ -79,7 +80,7 @@ class AllowedOnly(Resolver):
 
 
 def allowed(address: IPv4Address | IPv6Address, networks: tuple[Network, ...], literal: bool) -> bool:
-    """Whether the hub may connect there: the given networks, public addresses, and others where they are spelled out."""
+    """Whether the hub may connect there: given networks, public addresses, and others that are spelled out."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if any(address in network for network in networks):

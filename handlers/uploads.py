@@ -73,7 +73,12 @@ class Reception:
         return record
 
     async def keep(self, record: Media, poster: bytes | None) -> None:
-        """Poster, content, record, in this order: what a record points at is there."""
+        """Poster, content, record, in this order: what a record points at is there.
+
+        Raises:
+            Unavailable: the database does not answer; where that is known before, nothing is left behind.
+        """
+        self.rooms.runner.check_ready()
         if poster:
             await self.rooms.files.save_poster(record.id, poster)
         try:

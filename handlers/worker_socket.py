@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import structlog
 from tornado.websocket import WebSocketClosedError
@@ -95,9 +94,6 @@ class WorkerSocket(Socket):
 
     def on_close(self) -> None:
         self.connection.line.left()
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        log.error("worker_socket_failed", exc_info=(typ, value, tb))
 
 
 ROUTES = [(r"/api/workers/session", WorkerSocket)]

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -20,6 +21,9 @@ from tornado.netutil import bind_sockets
 from handlers.app import make_app, make_server
 from handlers.base import Rooms
 from handlers.identity import Identities
+from handlers.outbound import check_address
+from handlers.registry import Registry
+from handlers.worker_push import Pushers
 from store import environment, system
 from store.embedded import Embedded, EmbeddedError, attached
 from store.files import Files
@@ -46,6 +50,7 @@ from .task import Source, Task
 from .topics import Topics
 from .verify import Verifier
 from .views import Views
+from .webhooks import push_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 4096  # a whole audience may come back at once after a restart
@@ -67,6 +72,7 @@ class Hub:
         self.parts = AsyncExitStack()
         self.rooms: Rooms
         self.runner: Runner
+        self.pushers: Pushers
 
     @property
     def url(self) -> str:
@@ -106,7 +112,11 @@ class Hub:
             settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
             Identities(store, tokens, clock),
         )
+        self.rooms.registry = Registry(self.rooms)
+        await self.rooms.registry.start()
         self.listen()
+        self.pushers = Pushers(self.rooms)
+        self.runner.own(self.pushers.run())
         log.info("hub_started", url=self.url)
 
     def listen(self) -> None:
@@ -215,15 +225,23 @@ async def add_user(store: Store, email: str, name: str, admin: bool, password: s
     await save(store, new_user(new_id(), email, name, role, password_hash, SystemClock().wall()))
 
 
-async def enter_interface(store: Store, name: str) -> str:
-    """Register an interface service, or give a known one a new token; the token."""
+async def enter_interface(store: Store, name: str, address: str | None = None, slots: int = 1) -> tuple[str, Interface]:
+    """Register an interface service, or give a known one a new token; the token and the record.
+
+    With an `address` the hub calls the service there, at most `slots` times at once.
+    """
     token = new_token()
     known = await store.get(Interface, name)
     record = register(name, token, SystemClock().wall())
     if known is not None:
         record = replace(known, token_hash=record.token_hash, enabled=True, version=known.version + 1)
+    if address is not None:
+        split = urlsplit(address)
+        record = replace(
+            record, dialect="push", address=f"{split.scheme}://{split.netloc}", path=split.path or "/", slots=slots,
+        )
     await save(store, record, record.version - 1)
-    return token
+    return token, record
 
 
 def read_settings() -> Settings:
@@ -269,7 +287,7 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
         if first_admin:
             await greet(hub)
         if local_worker:
-            token = await enter_interface(hub.rooms.store, LOCAL_WORKER)
+            token, _ = await enter_interface(hub.rooms.store, LOCAL_WORKER)
             beside = LocalWorker(hub.url, token, name=LOCAL_WORKER)
             beside.start()
         print(f"\n  The hub is at {settings.api_base_url}  (Ctrl-C stops it)\n", file=sys.stdout, flush=True)
@@ -319,15 +337,24 @@ def interface() -> None:
 
 @interface.command("add")
 @click.argument("name")
-def interface_add(name: str) -> None:
-    """Register an interface service (or renew a known one) and show its token, this once."""
+@click.option("--push", metavar="URL", help="The hub calls the service at this address, instead of being called.")
+@click.option("--slots", type=click.IntRange(1, 64), default=1, show_default=True, help="Calls at once, with --push.")
+def interface_add(name: str, push: str | None, slots: int) -> None:
+    """Register an interface service (or renew a known one) and show its token, this once.
+
+    For one that is called, a second line shows the secret that it checks the hub's calls with.
+    """
     settings = read_settings()
 
-    async def errand() -> str:
+    async def errand() -> tuple[str, Interface]:
+        address = check_address(push, settings.interface_networks) if push is not None else None
         async with opened_store(settings) as store:
-            return await enter_interface(store, name)
+            return await enter_interface(store, name, address, slots)
 
-    click.echo(perform(errand()))
+    token, record = perform(errand())
+    click.echo(token)
+    if record.dialect == "push":
+        click.echo(push_secret(settings.jwt_secret.encode(), record))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class User:
     """One account.
 
     `email` is the key that `email_key` makes, unique among users; `created_at` is seconds since the epoch; tokens
-    carry the `token_epoch` they were issued in, so raising it ends them all.
+    carry the `token_epoch` they were issued in, so raising it ends them all. A `disabled` user cannot sign in.
     """
 
     id: str
@@ -40,6 +40,7 @@ class User:
     password_hash: str
     created_at: float
     token_epoch: int = 0
+    disabled: bool = False
     version: int = 1
 
 
@@ -67,6 +68,12 @@ def with_password(user: User, password_hash: str) -> User:
     return replace(
         user, password_hash=password_hash, token_epoch=user.token_epoch + 1, version=user.version + 1,
     )
+
+
+def with_access(user: User, role: Role, disabled: bool) -> User:
+    """The user with another role, or shut out or let in again; who is shut out is signed out everywhere."""
+    epoch = user.token_epoch + (disabled and not user.disabled)
+    return replace(user, role=role, disabled=disabled, token_epoch=epoch, version=user.version + 1)
 
 
 def public(user: User) -> dict[str, Any]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
-from .errors import Invalid
+from . import parsing
+from .errors import FieldError, Invalid
 from .messages import Model
 
 Dialect = Literal["worker", "push", "seed"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PATH = re.compile(r"/[!-~]{0,200}")
+MOST_SLOTS, MOST_MODELS, LONGEST_NOTE = 64, 100, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Interface:
 
     `dialect` says how it is spoken to: a "worker" connects by itself; "push" and "seed" services are called at
     `address` (scheme, host and port) and `path`, "seed" ones in the older dialect. `pending` services wait to be let
-    in by an admin, `paused` ones get no new tasks. `models` and `slots` are for services that cannot say them.
+    in by an admin, `paused` ones get no new tasks. `models` and `slots` are for services that cannot say them; a model
+    is its name, or its name, a colon and what people call it.
     """
 
     id: str
@@ -72,6 +77,43 @@ def register(name: str, token: str, now: float, note: str = "") -> Interface:
     if not NAME.fullmatch(name):
         raise Invalid("an interface's name has 1 to 64 letters, digits, dots, dashes or underscores")
     return Interface(name, hash_token(token), now, note=note)
+
+
+def changed(record: Interface, **changes: Any) -> Interface:
+    """The record one version on, with some fields as an admin wants them; an address is in its one spelling already.
+
+    Raises:
+        Invalid: a field has a value that it cannot have; the error points at it.
+    """
+    after = replace(record, **changes, version=record.version + 1)
+    if after.dialect not in get_args(Dialect):
+        raise refused("dialect", f"one of {', '.join(get_args(Dialect))}")
+    if (after.address is None) != (after.dialect == "worker"):
+        raise refused("address", "given for the dialects push and seed, and for these only")
+    if not PATH.fullmatch(after.path) or set(after.path) & set("?#"):
+        raise refused("path", "a path such as /process")
+    if not 1 <= after.slots <= MOST_SLOTS:
+        raise refused("slots", f"from 1 to {MOST_SLOTS}")
+    if len(after.models) > MOST_MODELS or not all_models(after.models):
+        raise refused("models", f"up to {MOST_MODELS} names of models, each perhaps with a colon and an alias")
+    if len(after.note) > LONGEST_NOTE or not after.note.isprintable():
+        raise refused("note", f"one line of at most {LONGEST_NOTE} characters")
+    return after
+
+
+def all_models(texts: Collection[str]) -> bool:
+    """Whether each text names a model, and no two the same."""
+    try:
+        names = {parsing.model(text).partition(":")[0] for text in texts}
+    except ValueError:
+        return False
+    return len(names) == len(texts)
+
+
+def refused(field: str, expected: str) -> Invalid:
+    """One bad field as an error."""
+    detail = f"{field} has to be {expected}"
+    return Invalid(detail, fields=(FieldError(f"/{field}", "invalid", detail),))
 
 
 def offered(model: Model) -> OfferedModel:

@@ -243,7 +243,7 @@ FromBrowser = Auth | Subscribe | Unsubscribe | Ping
 # --- hub -> browser ---------------------------------------------------------------------------------------------
 
 
-class Reply(Struct, kw_only=True, omit_defaults=True):
+class Reply(Struct, kw_only=True):
     """The one answer to a browser message, by its `id`."""
 
     id: str | int
@@ -254,7 +254,7 @@ class Authed(Reply, tag="authed"):
     user: str
 
 
-class Subscribed(Reply, tag="subscribed", omit_defaults=False):
+class Subscribed(Reply, tag="subscribed"):
     """`recovered`: what was missed is in `events`, in order; otherwise `snapshot` replaces what the client had."""
 
     topic: str

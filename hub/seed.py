@@ -37,7 +37,8 @@ class SeedJob:
     """A task that a service has taken: `id` is the lease.
 
     `files` are the paths that it named when it took the task, `sent` what it has sent to the hub since, both by
-    purpose. Kept in the store, because a hub that starts anew hears no more than "completed".
+    purpose; `done` is set once it has said that it is completed. Kept in the store, because what a service has said
+    once it does not say again to a hub that starts anew.
     """
 
     id: str
@@ -45,6 +46,7 @@ class SeedJob:
     worker: str
     files: dict[str, str] = field(default_factory=dict)
     sent: dict[str, Artifact] = field(default_factory=dict)
+    done: bool = False
     version: int = 1
 
 

@@ -173,6 +173,9 @@ class Settings:
         WORKERS, parsing.whole(1, 100), "a whole number from 1 to 100", "3",
         "How often a task is tried before it fails.")
 
+    poll_gap_seconds: float = setting(
+        WORKERS, parsing.measured(1.0, 0.01, 3600), "seconds, from 0.01 to 3600", "10",
+        "Seconds after which a worker that polls, and does not ask any more, is offered nothing.")
     interface_networks: tuple[Network, ...] = setting(
         WORKERS, parsing.listed(parsing.network), "addresses or CIDR ranges, separated by commas",
         "127.0.0.0/8, ::1 in development, none in production",
@@ -184,7 +187,7 @@ class Settings:
         "", "The models of interface services in the older dialect that are registered without any.", unset=())
     shared_dir: Path = setting(
         WORKERS, parsing.directory, "a folder", "the same as OUTPUT_DIR",
-        "The folder that the hub shares with interface services in the older dialect: results are taken from inside it.",
+        "The folder that the hub shares with interface services in the older dialect, who put their results there.",
         derive=lambda got: got["OUTPUT_DIR"])
 
     log_format: str = setting(

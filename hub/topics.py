@@ -111,6 +111,12 @@ class Subscriber:
         self.topics: dict[str, Topic] = {}
 
     def subscribe(self, topic: Topic) -> None:
+        """Join; what still waits of this topic is dropped, for the subscriber is now told where the topic stands."""
+        waiting, self.queue, self.bytes = self.queue, deque(), 0
+        for frame in waiting:
+            if frame.event.topic != topic.name:
+                self.queue.append(frame)
+                self.bytes += len(frame.data)
         self.topics[topic.name] = topic
         topic.sinks.add(self)
 
@@ -135,6 +141,14 @@ class Subscriber:
             self.lagged = True
             self.close()
         self.wake()
+
+    def next(self) -> Frame | None:
+        """The frame that has waited longest, or None."""
+        if not self.queue:
+            return None
+        frame = self.queue.popleft()
+        self.bytes -= len(frame.data)
+        return frame
 
     def take(self) -> list[Frame]:
         """Everything that waits, in order."""

@@ -15,6 +15,7 @@ import msgspec
 from hub.account import Revocation, User
 from hub.interface import Interface, OfferedModel
 from hub.media import Media
+from hub.seed import SeedJob
 from hub.task import Task
 
 R = TypeVar("R")
@@ -49,6 +50,7 @@ KINDS: dict[type[Any], Kind] = {
         Index((("owner", 1), ("request_key", 1)), unique=True, where={"request_key": {"$type": "string"}}),
         Index((("video.media_id", 1), ("state", 1))),
         Index((("background.media_id", 1), ("state", 1))),
+        Index((("worker", 1), ("state", 1))),
     )),
     Media: Kind("media", (
         Index((("owner", 1), ("purpose", 1), ("_id", -1))),
@@ -64,6 +66,7 @@ KINDS: dict[type[Any], Kind] = {
         Index((("address", 1),), unique=True, where={"address": {"$type": "string"}}),
     )),
     OfferedModel: Kind("models"),
+    SeedJob: Kind("seed_jobs", (Index((("worker", 1), ("_id", -1))),)),
 }
 
 

@@ -28,6 +28,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
+PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 DUPLICATE_KEY = 11000
 CLIENT_OPTIONS: dict[str, Any] = {
     "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
@@ -55,14 +56,17 @@ class MongoStore:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and speak of the driver's failures in the hub's words."""
-        async with self.queue:
-            try:
+        """Wait for a turn, and speak of the driver's failures in the hub's words.
+
+        The whole of it has one time limit: behind others that get no answer, waiting would take as long again.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S), self.queue:
                 yield
-            except BulkWriteError:
-                raise
-            except PyMongoError as error:
-                raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
+        except BulkWriteError:
+            raise
+        except (PyMongoError, TimeoutError) as error:
+            raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         async with self.turn():

@@ -12,7 +12,9 @@ from typing import Any, get_args
 import pytest
 from tornado.web import RequestHandler
 
-from handlers import auth, content, live, media, ops, tasks, uploads, worker_socket
+from handlers import (
+    auth, content, live, media, ops, seed_calls, tasks, uploads, worker_line, worker_poll, worker_socket,
+)
 from handlers.problems import CODE_STATUS, WORDS, status_of
 from hub import errors, messages, task
 from hub.errors import HubError
@@ -22,7 +24,7 @@ from store.probe_wire import REFUSALS
 from tests import docs
 
 ROOT = docs.ROOT
-MODULES = (auth, content, live, media, ops, tasks, uploads, worker_socket)
+MODULES = (auth, content, live, media, ops, seed_calls, tasks, uploads, worker_poll, worker_socket)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
@@ -121,6 +123,7 @@ def test_every_reply_and_event_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize(("document", "module"), [
     ("docs/reference/live.md", live), ("docs/reference/worker-protocol.md", worker_socket),
+    ("docs/reference/worker-protocol.md", worker_line),
 ])
 def test_every_close_code_is_in_the_reference(document: str, module: Any) -> None:
     codes = {value for name, value in vars(module).items() if name.startswith("CLOSE_")}

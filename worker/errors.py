@@ -5,6 +5,7 @@
     LeaseGone        the task is not this worker's any more: drop it, report nothing
     Stopped          raised inside a task function when its work is not wanted any more
     Lost             the connection is gone, come back
+    └── NoWebSocket  something on the way to the hub lets no websocket through
     Refused          the hub does not want this worker: a bad token, or a close code from 4400 to 4499
 
 Owns the tree; never logs and never decides what follows.
@@ -40,6 +41,10 @@ class Stopped(Exception):
 
 class Lost(Exception):
     """There is no connection now; the text says why."""
+
+
+class NoWebSocket(Lost):
+    """There was an answer, or silence, but no websocket; another transport may get through."""
 
 
 class Refused(Exception):

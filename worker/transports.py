@@ -15,10 +15,11 @@ from websockets.typing import Subprotocol
 
 from hub.messages import MAX_MESSAGE, SUBPROTOCOL
 
-from .errors import Lost, Refused
+from .errors import Lost, NoWebSocket, Refused
 
 FINAL_CODES = range(4400, 4500)
 FINAL_STATUSES = frozenset({401, 403})
+OVERLOADED = 503
 PING_S = 20.0
 
 
@@ -41,6 +42,9 @@ class Transport(Protocol):
     async def open(self) -> Connection:
         """A fresh connection; raises `Lost` when there is none now, `Refused` when there will be none."""
 
+    async def close(self) -> None:
+        """Nobody will open it again; harmless when nothing is open."""
+
 
 class WebSocketTransport:
     """GET {hub}/api/workers/session as a websocket, text frames, subprotocol vsh.worker.v1."""
@@ -60,11 +64,16 @@ class WebSocketTransport:
             )
         except InvalidStatus as error:
             status = error.response.status_code
-            kind = Refused if status in FINAL_STATUSES else Lost
+            kind = Refused if status in FINAL_STATUSES else Lost if status == OVERLOADED else NoWebSocket
             raise kind(f"the hub answered {status} to the handshake") from error
-        except (OSError, InvalidHandshake, TimeoutError) as error:
+        except (InvalidHandshake, TimeoutError) as error:
+            raise NoWebSocket(f"no handshake: {error or type(error).__name__}") from error
+        except OSError as error:
             raise Lost(f"no connection: {error}") from error
         return WebSocketConnection(socket)
+
+    async def close(self) -> None:
+        """Nothing is kept between connections."""
 
 
 class WebSocketConnection:

@@ -22,8 +22,10 @@ from .install import NotHere, Programs, install
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120.0  # seconds for any answer of a peer
 REDIS = ("--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning")
-CELERY = ("worker", "--concurrency", "8", "--loglevel", "ERROR", "--without-gossip", "--without-mingle",
-          "--without-heartbeat")
+CELERY = (  # threads: with prefork it took a quarter fewer tasks a second
+    "worker", "--pool", "threads", "--concurrency", "8", "--loglevel", "ERROR", "--without-gossip",
+    "--without-mingle", "--without-heartbeat",
+)
 
 
 class Peer:

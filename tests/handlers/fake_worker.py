@@ -42,9 +42,9 @@ class FakeWorker:
 
     async def connect(self) -> None:
         address = self.api.hub.url.replace("http", "ws") + "/api/workers/session"
+        proof = {"Authorization": f"Bearer {self.token}"}
         self.socket = await connect(
-            address, subprotocols=[Subprotocol(SUBPROTOCOL)], additional_headers={"Authorization": f"Bearer {self.token}"},
-            proxy=None,
+            address, subprotocols=[Subprotocol(SUBPROTOCOL)], additional_headers=proof, proxy=None,
         )
 
     async def join(self, **changes: Any) -> Welcome:
@@ -67,7 +67,7 @@ class FakeWorker:
     async def hear(self) -> Message:
         """The next message."""
         async with asyncio.timeout(PATIENCE_S):
-            message = messages.decode(messages.to_worker, await self.socket.recv())
+            message: Message = messages.decode(messages.to_worker, await self.socket.recv())
         self.seen = max(self.seen, message.n)
         return message
 

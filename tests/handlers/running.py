@@ -43,6 +43,9 @@ PATIENCE_S = 10.0
 one_loop = pytest.mark.asyncio(loop_scope="module")
 
 
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a hub may live: an address of a MongoDB and a folder."""
@@ -78,9 +81,8 @@ async def running_hub(place: Place, **changes: str) -> AsyncIterator[Hub]:
     await store.prepare()
     hub = Hub(settings_for(place.folder, **changes), store)
     await hub.start()
-    hub.rooms.passwords.close()
-    hub.rooms.passwords = Passwords(cost=4)
-    hub.parts.callback(hub.rooms.passwords.close)
+    hub.rooms.passwords = fast = Passwords(cost=4)
+    hub.parts.callback(fast.close)
     try:
         yield hub
     finally:
@@ -191,17 +193,24 @@ class Api:
         self.hub.rooms.runner.core.models[name] = OfferedModel(name, "", "")
         return name
 
-    async def raw(self, data: bytes) -> bytes:
-        """What comes back for these bytes until the hub hangs up."""
+    @asynccontextmanager
+    async def connection(self, data: str | bytes = b"") -> AsyncIterator[Ends]:
+        """A TCP connection on which `data` was sent; it is cut at the end, and nothing in it may take long."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.hub.port)
         try:
-            writer.write(data)
+            writer.write(data.encode("latin-1") if isinstance(data, str) else data)
             async with asyncio.timeout(PATIENCE_S):
-                return await reader.read()
-        except ConnectionError:
-            return b""
+                yield reader, writer
         finally:
-            writer.close()
+            writer.transport.abort()
+
+    async def raw(self, data: str | bytes) -> bytes:
+        """What comes back for these bytes until the hub hangs up."""
+        async with self.connection(data) as (reader, _):
+            try:
+                return await reader.read()
+            except ConnectionError:
+                return b""
 
     # --- what is left behind ------------------------------------------------------------------------------------
 
@@ -235,7 +244,9 @@ class Person:
     async def get(self, path: str) -> Any:
         return fine(await self("GET", path))
 
-    async def upload(self, content: bytes, kind: str = "videos", type: str = "video/mp4", name: str = "v.mp4") -> Answer:
+    async def upload(
+        self, content: bytes, kind: str = "videos", type: str = "video/mp4", name: str = "v.mp4"
+    ) -> Answer:
         return await self("POST", f"/api/{kind}?name={name}", content, {"Content-Type": type})
 
     async def upload_video(self, content: bytes | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import handlers.live
+from hub.ids import new_id
 from tests.handlers.fake_worker import worker
 from tests.handlers.running import PATIENCE_S, Answer, Api, Person, eventually, fine, one_loop, refused
 
@@ -154,7 +155,7 @@ async def test_p9_subscribing_again_repeats_nothing(api: Api) -> None:
             heard = await viewer.hear()
             if "id" in heard:
                 replies += 1
-                assert heard["recovered"] and [e["offset"] for e in heard["events"]] == list(range(1, heard["offset"] + 1))
+                assert [event["offset"] for event in heard["events"]] == list(range(1, heard["offset"] + 1))
                 told = max(told, heard["offset"])
             else:
                 assert heard["offset"] == told + 1, "an event came twice or out of order"
@@ -175,8 +176,8 @@ async def handshake(api: Api, path: str = "/api/live", **changes: str) -> Answer
 
 
 @pytest.mark.parametrize("origin", [
-    "https://evil.test", "null", "https://videos.test.evil.test", "http://videos.test", "https://videos.test:8443", "http://[",
-    "https://xvideos.test", "file://",
+    "https://evil.test", "null", "https://videos.test.evil.test", "http://videos.test", "https://videos.test:8443",
+    "https://xvideos.test", "file://", "http://[",
 ])
 async def test_row_104_a_foreign_page_gets_no_socket(api: Api, origin: str) -> None:
     refused(await handshake(api, Origin=origin), 403, "forbidden")
@@ -214,6 +215,28 @@ async def test_row_105_without_a_token_there_is_nothing_to_see(api: Api, monkeyp
             pass
 
 
+async def test_a_socket_ends_with_the_session_that_opened_it(api: Api) -> None:
+    person = await api.user()
+    now = api.hub.rooms.clock.wall()
+    another, _, _ = api.hub.rooms.tokens.issue(person.user, now)
+    lifetime = api.hub.settings.jwt_expires_in
+    ending, _, _ = api.hub.rooms.tokens.issue(person.user, now - lifetime + 1)
+    async with page(api, person) as viewer, page(api) as other, page(api) as expiring:
+        assert (await other.ask("auth", token=another))["type"] == "authed"
+        assert (await expiring.ask("auth", token=ending))["type"] == "authed"
+        fine(await person("POST", "/api/auth/logout", b""), 204)
+        assert await viewer.closed() == 4401
+        assert await expiring.closed() == 4401
+        assert (await other.ask("ping"))["type"] == "pong"
+    account = {"email": f"{new_id()}@test.example", "password": "correct horse"}
+    token = fine(await api("POST", "/api/auth/register", json_body=account), 201)["token"]
+    async with page(api) as viewer:
+        assert (await viewer.ask("auth", token=token))["type"] == "authed"
+        change = {"password": "correct horse", "new_password": "another horse"}
+        fine(await api("POST", "/api/auth/password", json_body=change, token=token))
+        assert await viewer.closed() == 4401
+
+
 async def test_a_socket_belongs_to_whom_signed_in_first(api: Api) -> None:
     person, other = await api.user(), await api.user()
     async with page(api, person) as viewer:
@@ -223,9 +246,11 @@ async def test_a_socket_belongs_to_whom_signed_in_first(api: Api) -> None:
 
 
 @pytest.mark.parametrize("raw", [
-    "", "x", "{}", '{"type":{}}', '{"type":"ping"}', '{"type":"nothing","id":1}', "[" * 60_000, '{"type":"ping","id":[]}',
+    "", "x", "{}", '{"type":{}}', '{"type":"ping"}', '{"type":"nothing","id":1}', "[" * 60_000,
+    '{"type":"ping","id":[]}',
     '{"type":"subscribe","id":1}', '{"type":"subscribe","id":1,"topic":5}', "null", b"\xff\xfe", b'{"type":"ping"}',
-    '{"type":"hello","id":1,"protocol":1,"worker":"w","instance":"i","models":[]}', '{"type":"accept","id":1,"offer":"x"}',
+    '{"type":"hello","id":1,"protocol":1,"worker":"w","instance":"i","models":[]}',
+    '{"type":"accept","id":1,"offer":"x"}',
     '{"type":"subscribe","id":1,"topic":"' + "t" * 300 + '"}',
 ])
 async def test_rows_109_and_114_what_is_no_message_ends_the_connection(api: Api, raw: str | bytes) -> None:
@@ -280,16 +305,14 @@ BROKEN_FRAMES = {
 
 @pytest.mark.parametrize("name", BROKEN_FRAMES)
 async def test_rows_106_and_107_broken_frames_end_the_connection_at_once(api: Api, name: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-    writer.write((
+    upgrade = (
         "GET /api/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    ).encode())
-    async with asyncio.timeout(5):
+    )
+    async with api.connection(upgrade) as (reader, writer):
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         writer.write(BROKEN_FRAMES[name])
         rest = await reader.read()
-    writer.close()
     if name.startswith("107"):
         assert rest[:1] == b"\x88" and struct.unpack(">H", rest[2:4]) == (1009,)
 
@@ -323,4 +346,5 @@ async def test_p11_one_that_never_reads_is_cut_off_and_others_notice_nothing(api
             rounds += 1
             assert rounds < 100, "the slow one is never cut off"
         assert (await lively.ask("ping"))["type"] == "pong"
-        slow.socket.transport.abort()
+        slow.socket.transport.resume_reading()
+        assert await slow.closed() == 4500

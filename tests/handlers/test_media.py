@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.ids import new_id
-from tests.handlers.running import Answer, Api, Person, fine, one_loop, refused, small_video
+from tests.handlers.running import Answer, Api, fine, one_loop, refused, small_video
 
 pytestmark = one_loop
 
@@ -48,7 +48,9 @@ async def test_row_61_another_s_objects_are_absent(api: Api) -> None:
     assert not fine(await carol("GET", f"/api/videos/check/{video['sha256']}"))["exists"]
 
 
-@pytest.mark.parametrize("id", ["x", "0" * 24, "a" * 5000, "%00", "%2e%2e", "00000000-0000-7000-8000-000000000000", "$ne"])
+@pytest.mark.parametrize("id", [
+    "x", "0" * 24, "a" * 5000, "%00", "%2e%2e", "00000000-0000-7000-8000-000000000000", "$ne",
+])
 async def test_row_62_ids_that_are_none_are_not_found(api: Api, id: str) -> None:
     person = await api.user()
     for path in (f"/api/videos/{id}", f"/api/tasks/{id}", f"/api/uploads/{id}", f"/videos/{id}/x", f"/posters/{id}"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import handlers.uploads
-from hub.media import Media
 from tests import odd_media
 from tests.handlers.running import (
     LIMIT_MB, Answer, Api, Person, Place, eventually, fine, metadata, one_loop, refused, running_hub, small_video,
@@ -59,21 +59,24 @@ async def test_a_background_in_a_form(api: Api, field: str) -> None:
 
 
 async def test_a_form_may_arrive_byte_by_byte(api: Api) -> None:
-    person = await api.user()
     body = form(part(small_video()))
     pieces = [body[:1], body[1:3], body[3:100], body[100:101], body[101:-9], body[-9:-3], body[-3:]]
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-    writer.write((
+    head = start(await api.user(), "multipart/form-data; boundary=XX", "Transfer-Encoding: chunked")
+    async with api.connection(head) as (reader, writer):
+        for piece in pieces:
+            writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 201 ")
+
+
+def start(person: Person, kind: str, length: str) -> str:
+    """The head of an upload that is sent by hand."""
+    return (
         f"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-        "Content-Type: multipart/form-data; boundary=XX\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-    ).encode())
-    for piece in pieces:
-        writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-        await writer.drain()
-        await asyncio.sleep(0)
-    writer.write(b"0\r\n\r\n")
-    assert (await reader.readline()).startswith(b"HTTP/1.1 201 ")
-    writer.close()
+        f"Content-Type: {kind}\r\n{length}\r\n\r\n"
+    )
 
 
 RIGHT = "; boundary=XX"
@@ -109,8 +112,8 @@ async def test_row_forms_that_are_none(api: Api, body: bytes, boundary: str, sta
 
 
 @pytest.mark.parametrize("filename", [
-    "../../etc/passwd", "..\\\\..\\\\x.mp4", "C:\\\\Users\\\\me\\\\x.mp4", "a\tb.mp4", "x%00.mp4", "  ", "....", "n" * 5000,
-    "\u202egpj.mp4", "名前.mp4", "'; drop table videos; --",
+    "../../etc/passwd", "..\\\\..\\\\x.mp4", "C:\\\\Users\\\\me\\\\x.mp4", "a\tb.mp4", "x%00.mp4", "  ", "....",
+    "n" * 5000, "\u202egpj.mp4", "名前.mp4", "'; drop table videos; --",
 ])
 async def test_row_91_a_hostile_name_is_a_label_only(api: Api, filename: str) -> None:
     person = await api.user()
@@ -152,17 +155,11 @@ async def test_a_file_over_the_limit_is_413(api: Api) -> None:
 async def test_row_93_chunks_over_the_limit_are_413_and_leave_nothing(api: Api) -> None:
     person = await api.user()
     async with api.unchanged():
-        reader, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-        writer.write((
-            f"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-            "Content-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ).encode())
-        for _ in range(LIMIT // MIB + 1):
-            writer.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
-        async with asyncio.timeout(5):
+        async with api.connection(start(person, "video/mp4", "Transfer-Encoding: chunked")) as (reader, writer):
+            for _ in range(LIMIT // MIB + 1):
+                writer.write(b"100000\r\n" + bytes(MIB) + b"\r\n")
             assert b" 413 " in await reader.readline()
             assert b"too_large" in await reader.readuntil(b"}")
-        writer.close()
 
 
 VIDEOS: dict[str, tuple[Callable[[], Path], str]] = {
@@ -292,75 +289,56 @@ async def test_row_73_an_empty_upload_is_an_empty_file(api: Api) -> None:
 # --- clients that go --------------------------------------------------------------------------------------------
 
 
-async def begin(api: Api, person: Person, length: int, sent: bytes) -> asyncio.StreamWriter:
-    """A connection on which an upload of `length` bytes has begun."""
-    _, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-    writer.write((
-        f"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-        f"Content-Type: video/mp4\r\nContent-Length: {length}\r\n\r\n"
-    ).encode() + sent)
-    await writer.drain()
-    return writer
-
-
 def incoming(api: Api) -> list[str]:
     return [name for name in api.files() if ".incoming" in name]
+
+
+async def videos_of(person: Person, count: int) -> list[dict[str, Any]]:
+    """The person's videos, once there are so many."""
+    async with asyncio.timeout(10):
+        while len(videos := (await person.get("/api/videos"))["items"]) < count:
+            await asyncio.sleep(0.02)
+    return list(videos)
 
 
 async def test_a_client_that_hangs_up_leaves_nothing(api: Api) -> None:
     person = await api.user()
     async with api.unchanged():
-        writer = await begin(api, person, LIMIT, bytes(MIB))
-        await eventually(lambda: len(incoming(api)) == 1)
-        writer.transport.abort()
+        async with api.connection(start(person, "video/mp4", f"Content-Length: {LIMIT}")) as (_, writer):
+            writer.write(bytes(MIB))
+            await eventually(lambda: len(incoming(api)) == 1)
 
 
 async def test_a_silent_client_is_hung_up_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers.uploads, "SILENCE_S", 0.3)
     person = await api.user()
     async with api.unchanged():
-        reader, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-        writer.write((
-            f"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-            "Content-Type: video/mp4\r\nContent-Length: 2000000\r\n\r\n"
-        ).encode() + bytes(MIB))
-        await eventually(lambda: len(incoming(api)) == 1)
-        async with asyncio.timeout(3):
+        async with api.connection(start(person, "video/mp4", "Content-Length: 2000000")) as (reader, writer):
+            writer.write(bytes(MIB))
+            await eventually(lambda: len(incoming(api)) == 1)
             assert await reader.read() == b""
-        writer.close()
 
 
 async def test_a_slow_client_is_not_silent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.uploads, "SILENCE_S", 0.3)
-    person = await api.user()
+    monkeypatch.setattr(handlers.uploads, "SILENCE_S", 0.6)
     content = small_video()
-    writer = await begin(api, person, len(content), content[:1])
-    for at in range(1, 6):
-        await asyncio.sleep(0.12)
-        writer.write(content[at:at + 1])
-        await writer.drain()
-    writer.write(content[6:])
-    await eventually(lambda: len(incoming(api)) == 0)
-
-    async def arrived() -> bool:
-        return bool(await api.hub.rooms.store.count(Media, owner=person.user.id))
-
-    async with asyncio.timeout(5):
-        while not await arrived():
-            await asyncio.sleep(0.02)
-    writer.close()
+    head = start(await api.user(), "video/mp4", f"Content-Length: {len(content)}")
+    async with api.connection(head) as (reader, writer):
+        for at in range(6):
+            writer.write(content[at:at + 1])
+            await asyncio.sleep(0.13)  # all in all longer than a silence may be
+        writer.write(content[6:])
+        assert b" 201 " in await reader.readline()
 
 
 async def test_a_whole_file_is_kept_although_its_sender_went(api: Api) -> None:
     """The client hangs up while the hub still looks into the file: that is no error, and no loss."""
     person, content = await api.user(), WEBCAM.read_bytes()
-    writer = await begin(api, person, len(content), content)
-    await eventually(lambda: len(incoming(api)) == 1)
-    writer.transport.abort()
-    async with asyncio.timeout(10):
-        while not (videos := (await person.get("/api/videos"))["items"]):
-            await asyncio.sleep(0.02)
-    assert (await api("GET", videos[0]["content_url"])).body == content
+    async with api.connection(start(person, "video/mp4", f"Content-Length: {len(content)}")) as (_, writer):
+        writer.write(content)
+        await eventually(lambda: len(incoming(api)) == 1)
+    [video] = await videos_of(person, 1)
+    assert (await api("GET", video["content_url"])).body == content
     assert incoming(api) == []
 
 
@@ -370,37 +348,26 @@ async def test_a_whole_file_is_kept_although_its_sender_went(api: Api) -> None:
 async def test_p13_p14_a_large_form_holds_neither_the_loop_nor_the_memory(place: Place) -> None:
     """P13, P14, row 94: 96 MB in a form of the worst kind: all line breaks, as the boundary begins."""
     total, piece = 96 * MIB, b"\r\n" * (64 * 1024)
+    head, tail = part(b"")[:-2], b"\r\n--XX--\r\n"
     async with running_hub(place, UPLOAD_FILE_SIZE_LIMIT="200") as hub:
-        large = Api(hub, place.folder)
-        person = await large.user()
-        head, tail = part(b"")[:-2], b"\r\n--XX--\r\n"
-        writer = await begin_form(large, person, len(head) + total + len(tail))
-        writer.write(head)
-        resident, longest = resident_bytes(), 0.0
-        loop = asyncio.get_running_loop()
-        for _ in range(total // len(piece)):
-            writer.write(piece)
-            since = loop.time()
-            await writer.drain()
-            await asyncio.sleep(0)
-            longest = max(longest, loop.time() - since)
-        assert resident_bytes() - resident < 32 * MIB
-        assert longest < 0.3
-        writer.close()
-        await eventually(lambda: not incoming(large))
+        large, loop = Api(hub, place.folder), asyncio.get_running_loop()
+        length = f"Content-Length: {len(head) + total + len(tail)}"
+        begun = start(await large.user(), "multipart/form-data; boundary=XX", length).encode() + head
+        async with large.unchanged(), large.connection(begun) as (reader, writer):
+            resident, longest = resident_bytes(), 0.0
+            for _ in range(total // len(piece)):
+                writer.write(piece)
+                since = loop.time()
+                await writer.drain()
+                await asyncio.sleep(0)
+                longest = max(longest, loop.time() - since)
+            assert resident_bytes() - resident < 32 * MIB
+            assert longest < 0.3
+            writer.write(tail)
+            assert b" 422 " in await reader.readline()
         large.close()
-
-
-async def begin_form(api: Api, person: Person, length: int) -> asyncio.StreamWriter:
-    _, writer = await asyncio.open_connection("127.0.0.1", api.hub.port)
-    writer.write((
-        f"POST /api/videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n"
-        f"Content-Type: multipart/form-data; boundary=XX\r\nContent-Length: {length}\r\n\r\n"
-    ).encode())
-    return writer
 
 
 def resident_bytes() -> int:
     """How much memory this process, the hub, uses."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -280,9 +280,9 @@ class Day:
 
 
 HAPPENINGS = [
-    Day.connect, Day.connect, Day.disconnect, Day.crash, Day.speak, Day.answer, Day.answer, Day.answer, Day.work, Day.work,
-    Day.work, Day.leave, Day.submit, Day.submit, Day.read, Day.cancel, Day.retry, Day.look, Day.look, Day.tick, Day.tick,
-    Day.pause, Day.kill,
+    Day.connect, Day.connect, Day.disconnect, Day.crash, Day.speak, Day.answer, Day.answer, Day.answer, Day.work,
+    Day.work, Day.work, Day.leave, Day.submit, Day.submit, Day.read, Day.cancel, Day.retry, Day.look, Day.look,
+    Day.tick, Day.tick, Day.pause, Day.kill,
 ]
 SCHEDULES = st.lists(
     st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 7), st.integers(0, 60)), min_size=20, max_size=100,

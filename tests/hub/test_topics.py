@@ -217,3 +217,25 @@ def test_a_closed_subscriber_leaves_nothing_behind() -> None:
     subscriber.close()
     assert [topic.sinks for topic in watched] == [set(), set()]
     assert subscriber.take() == []
+
+
+def test_frames_can_be_taken_one_by_one_and_stop_counting() -> None:
+    subscriber, topic = Subscriber(lambda: None), a_topic()
+    subscriber.subscribe(topic)
+    publish(topic, 2)
+    assert offsets([frame for frame in (subscriber.next(), subscriber.next()) if frame]) == [1, 2]
+    assert subscriber.next() is None
+    assert subscriber.bytes == 0
+
+
+def test_p9_subscribing_anew_drops_what_waits_of_this_topic_alone() -> None:
+    """The answer to the subscription says where the topic stands: what is older must not come after it."""
+    subscriber, anew, other = Subscriber(lambda: None), Topic("a", "e"), Topic("b", "e")
+    subscriber.subscribe(anew)
+    subscriber.subscribe(other)
+    publish(anew, 2)
+    publish(other, 3)
+    subscriber.subscribe(anew)
+    publish(anew)
+    waiting = [(frame.event.topic, frame.offset) for frame in subscriber.take()]
+    assert waiting == [("b", 1), ("b", 2), ("b", 3), ("a", 3)]

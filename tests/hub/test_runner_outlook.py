@@ -1,0 +1,151 @@
+"""What the runner lets the world see: events and views, results looked into, connections closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from hub import runner as running
+from hub.core import CLOSE_REPLACED
+from hub.effects import Close, Publish, Save, Send
+from hub.errors import Unavailable
+from hub.messages import ASSIGNED, COMPLETED, CREATED, DELETED, PROGRESSED, RELEASED, Cancel, Progress, Result
+from hub.task import State, Task
+
+from .stage import Stage, Transport, assigned, submit
+from .world import ARTIFACT, NO_MATCH, a_result, a_task
+
+
+@pytest.fixture
+async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A started runner; time passes only when the test says so."""
+    monkeypatch.setattr(running, "TICK_S", 3600)
+    stage = Stage()
+    await stage.start()
+    yield stage
+    stage.store.open.set()
+    stage.store.away = False
+    await stage.runner.stop()
+
+
+# --- what viewers see
+
+
+async def test_a_task_is_seen_by_its_own_topic_and_its_owners(stage: Stage) -> None:
+    transport = await stage.join()
+    own, mine, others = stage.watch("task:task-1", ""), stage.watch(), stage.watch(owner="bob")
+    assign = await assigned(stage, transport)
+    stage.clock.time += 2
+    await stage.say(Progress(lease=assign.lease, phase="segment", progress=12.345))
+    events = await own.see(CREATED, ASSIGNED, PROGRESSED)
+    await mine.see(CREATED, ASSIGNED, PROGRESSED)
+    assert others.types == []
+    assert events[2].data == {
+        "id": "task-1", "attempt": 1, "version": 4, "phase": "segment", "progress": 12.35, "message": "",
+    }
+
+
+async def test_p10_the_cursor_in_an_event_is_that_of_the_event(stage: Stage) -> None:
+    watcher = stage.watch("task:task-1", "")
+    await stage.join()
+    await submit(stage)
+    [event] = await watcher.see(CREATED)
+    assert event.data["cursor"] == f"{event.epoch}:{event.offset}"
+    assert stage.runner.view(a_task())["cursor"] == event.data["cursor"]
+
+
+async def test_a_view_shows_what_was_released_not_what_is_on_its_way(stage: Stage) -> None:
+    await stage.join()
+    await submit(stage)
+    stage.store.hold()
+    done = stage.runner.decide(stage.core.cancel(a_task(), stage.clock.now()))
+    await stage.store.entered.wait()
+    assert stage.runner.view(a_task())["state"] == "waiting"
+    stage.store.open.set()
+    await done
+    stored = await stage.store.get(Task, "task-1")
+    assert stored is not None
+    assert stage.runner.view(stored)["state"] == "cancelled"
+    assert stage.runner.released == {}
+
+
+async def test_a_deletion_says_only_the_id(stage: Stage) -> None:
+    watcher = stage.watch()
+    await stage.runner.carry_out([Publish(a_task(state=State.FAILED), DELETED)])
+    [event] = await watcher.see(DELETED)
+    assert event.data == {"id": "task-1"}
+
+
+# --- results
+
+
+async def test_a_result_is_looked_into_and_completes_the_task(stage: Stage) -> None:
+    transport = await stage.join()
+    watcher = stage.watch()
+    assign = await assigned(stage, transport)
+    media = a_result(version=1)
+    await stage.store.commit([Save(media, 0)])
+    stage.verdicts = [[replace(media, version=2)]]
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(CREATED, ASSIGNED, COMPLETED)
+    assert transport.kinds[-1] == "ResultAck"
+    stored = await stage.store.get(Task, "task-1")
+    assert stored is not None and stored.state is State.COMPLETED
+
+
+async def test_a_result_that_does_not_match_is_released(stage: Stage) -> None:
+    transport, watcher = await stage.join(), stage.watch()
+    assign = await assigned(stage, transport)
+    stage.verdicts = [NO_MATCH]
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(CREATED, ASSIGNED, RELEASED)
+    assert transport.kinds[-2:] == ["Problem", "ResultAck"]
+
+
+async def test_p12_a_lost_database_while_looking_into_a_result_costs_no_attempt(stage: Stage) -> None:
+    transport = await stage.join()
+    assign = await assigned(stage, transport)
+    watcher = stage.watch()
+    await stage.store.commit([Save(a_result(version=1), 0)])
+    stage.verdicts = [Unavailable("away"), Unavailable("away"), [a_result(version=2)]]
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(COMPLETED)
+
+
+async def test_a_look_that_breaks_is_logged_and_costs_an_attempt(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = await stage.join()
+    assign = await assigned(stage, transport)
+    watcher = stage.watch()
+    stage.verdicts = [RuntimeError("a bug")]
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(RELEASED)
+    assert stage.core.tasks["task-1"].attempts[0].code == "verification_failed"
+    assert "verification_failed" in caplog.text
+    caplog.clear()
+
+
+# --- connections
+
+
+async def test_a_closed_session_closes_its_connection(stage: Stage) -> None:
+    first = await stage.join()
+    second = await stage.join(instance="i2")
+    assert [code for code, _ in first.closed] == [CLOSE_REPLACED]
+    assert second.closed == []
+    assert list(stage.runner.transports.values()) == [second]
+
+
+async def test_closing_a_session_without_a_connection_is_harmless(stage: Stage) -> None:
+    await stage.runner.carry_out([Close("nobody", 1001, "bye"), Send("nobody", Cancel(lease="x"))])
+    assert stage.runner.transports == {}
+
+
+async def test_p15_everybody_is_told_that_the_hub_restarts(stage: Stage) -> None:
+    worker, viewer = await stage.join(), Transport()
+    stage.runner.viewers.add(viewer)
+    stage.runner.close_sockets()
+    assert [connection.closed for connection in (worker, viewer)] == [[(1012, "the hub restarts")]] * 2

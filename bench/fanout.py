@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import json
 import multiprocessing
 import os
@@ -27,7 +26,8 @@ from tornado.websocket import WebSocketHandler
 
 from hub import messages
 
-from .stage import ROOT, BenchWorker, Stage, a_hub
+from .stage import BenchWorker, Stage, a_hub, cpu_seconds, say_result
+from .wire import handshake, masked
 
 MARK = b'"epoch"'  # once in each event
 PUBLISH_S = 0.25  # a task's progress is shown at most this often
@@ -37,11 +37,7 @@ class Counter(asyncio.Protocol):
     """One viewer: says what it must, then counts events."""
 
     def __init__(self, port: int, path: str, sayings: list[bytes]) -> None:
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.hello = (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        ).encode()
+        self.hello = handshake(port, path)
         self.sayings = sayings
         self.events = 0
         self.tail = b""
@@ -54,13 +50,6 @@ class Counter(asyncio.Protocol):
         whole = self.tail + data
         self.events += whole.count(MARK)
         self.tail = whole[-(len(MARK) - 1):]
-
-
-def masked(text: bytes) -> bytes:
-    """A text frame from a client, masked with zeros (RFC 6455 section 5.3)."""
-    size = len(text)
-    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + size.to_bytes(2, "big")
-    return b"\x81" + length + b"\0\0\0\0" + text
 
 
 async def audience(port: int, path: str, sayings: list[bytes], viewers: int) -> list[Counter]:
@@ -93,24 +82,21 @@ async def progress_for_ever(workers: list[BenchWorker]) -> None:
         began = time.perf_counter()
         percent = min(99.0, percent + 0.01)
         for worker, lease in leases:
-            await worker.say(messages.Progress(lease=lease, phase="segment", progress=percent))
+            worker.say(messages.Progress(lease=lease, phase="segment", progress=percent))
         await asyncio.sleep(max(0.0, PUBLISH_S + 0.005 - (time.perf_counter() - began)))
 
 
 async def run_hub(stage: Stage, viewers: int, workers: list[BenchWorker], seconds: float) -> dict[str, float]:
-    duties = [asyncio.create_task(worker.take_all()) for worker in workers]
     for _ in range(sum(worker.slots for worker in workers)):
         stage.call("POST", "/api/tasks", {"video_id": stage.video_id, "model": "noop"})
-    duties.append(asyncio.create_task(progress_for_ever(workers)))
-    port = int(stage.url.rpartition(":")[2])
+    progress = asyncio.create_task(progress_for_ever(workers))
     auth = json.dumps({"type": "auth", "id": 1, "token": stage.token}).encode()
     subscribe = json.dumps({"type": "subscribe", "id": 2, "topic": "tasks"}).encode()
-    counters = await audience(port, "/api/live", [auth, subscribe], viewers)
-    cpu = stage.cpu_seconds()
+    counters = await audience(stage.port, "/api/live", [auth, subscribe], viewers)
+    cpu = cpu_seconds(stage.pid)
     rate = await count(counters, seconds)
-    cpu = stage.cpu_seconds() - cpu
-    for duty in duties:
-        duty.cancel()
+    cpu = cpu_seconds(stage.pid) - cpu
+    progress.cancel()
     return {"deliveries_per_second": round(rate), "cpu_s_per_million": round(1e6 * cpu / (rate * (seconds + 1)), 2)}
 
 
@@ -154,11 +140,10 @@ async def run_plain(viewers: int, rate: float, seconds: float) -> dict[str, floa
     process = multiprocessing.get_context("spawn").Process(target=run_peer, args=(theirs, rate, 220), daemon=True)
     process.start()
     port, pid = await asyncio.to_thread(ours.recv)
-    stage = Stage("", pid, ROOT)
     counters = await audience(port, "/", [], viewers)
-    cpu = stage.cpu_seconds()
+    cpu = cpu_seconds(pid)
     delivered = await count(counters, seconds)
-    cpu = stage.cpu_seconds() - cpu
+    cpu = cpu_seconds(pid) - cpu
     process.kill()
     process.join()
     each = 1e6 * cpu / (delivered * (seconds + 1))
@@ -171,7 +156,7 @@ async def measure(quick: bool) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     async with a_hub() as stage:
         worker = BenchWorker(stage, "bench", min(tasks, 64))
-        await worker.join(stage.register_worker(worker.name))
+        await worker.join((await stage.register_workers([worker.name]))[worker.name])
         hub = await run_hub(stage, viewers, [worker], seconds)
     plain = await run_plain(viewers, tasks / PUBLISH_S, seconds)
     return {
@@ -184,4 +169,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     socket.setdefaulttimeout(30)
-    print(json.dumps(asyncio.run(measure(parser.parse_args().quick))))
+    quick = parser.parse_args().quick
+    say_result(measure(quick), 100.0 if quick else 600.0)

@@ -66,11 +66,6 @@ class Stage:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
 
-    def cpu_seconds(self) -> float:
-        """Processor time that the hub's process has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def resident_bytes(self) -> int:
         """Memory that the hub's process holds (its MongoDB is another process)."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -202,7 +197,7 @@ class BenchWorker:
                 self.ended()
             case messages.Welcome():
                 self.welcome.set_result(None)
-            case messages.Problem() | messages.LeaseLost():
+            case messages.Problem(code=code) if code != "offer_gone":  # that one is offered again
                 raise RuntimeError(f"the hub is not content: {message}")
 
     def say(self, message: messages.Message) -> None:
@@ -214,10 +209,6 @@ class BenchWorker:
         """End a task without work: a failure that nobody should retry is one durable write, like a result."""
         self.say(messages.Failed(lease=assign.lease, code="noop", retryable=False, ack=assign.n))
 
-    def leave(self) -> None:
-        """Hang up without a word."""
-        self.talk.close()
-
 
 def percentiles(values: list[float]) -> dict[str, float]:
     """p50 and p99 in milliseconds, of seconds."""
@@ -225,10 +216,29 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {f"p{q}": round(1000 * ordered[min(len(ordered) - 1, len(ordered) * q // 100)], 2) for q in (50, 99)}
 
 
-def say_result(measured: Coroutine[Any, Any, dict[str, Any]]) -> None:
-    """Measure, and print one line of JSON; what the stage itself logs is of no interest unless it goes wrong."""
-    logs.configure("console", "error")
-    print(json.dumps(asyncio.run(measured)))
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def say_result(measured: Coroutine[Any, Any, dict[str, Any]], limit: float) -> None:
+    """Measure for `limit` seconds at the most and print one line of JSON; all that was started is stopped."""
+    logs.configure("console", "error")  # what the stage itself logs is of no interest unless it goes wrong
+
+    async def bounded() -> dict[str, Any]:
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+        async with asyncio.timeout(limit):
+            return await measured
+
+    try:
+        print(json.dumps(asyncio.run(bounded())))
+    except TimeoutError:
+        sys.exit(f"it took longer than {limit:.0f} s")
+    except asyncio.CancelledError:
+        sys.exit("stopped")
 
 
 def load() -> float:

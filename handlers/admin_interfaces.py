@@ -142,11 +142,9 @@ class OneInterface(InterfaceEndpoint):
         record = await self.known(name)
         fields = self.given(form, "drain")
         if form.drain is not UNSET:
-            fields.setdefault("paused", form.drain)
+            fields["draining"] = form.drain
         after = changed(record, **fields)
         await self.keep(after, record.version)
-        if form.drain is True:
-            self.rooms.registry.drain(name)
         self.answer(view(self.rooms, after, {}))
 
     async def delete(self, name: str) -> None:
@@ -189,6 +187,7 @@ def view(rooms: Rooms, record: Interface, counts: dict[str, int]) -> dict[str, A
         "slots": session.slots if session is not None else record.slots,
         "enabled": record.enabled,
         "paused": record.paused,
+        "draining": record.draining,
         "pending": record.pending,
         "note": record.note,
         "created_at": rfc3339(record.created_at),
@@ -219,8 +218,10 @@ def state_of(record: Interface, session: WorkerSession | None) -> str:
         return "pending" if record.pending else "disabled"
     if session is None or not session.attached:
         return "offline"
-    if record.paused or session.phase is Phase.DRAINING:
-        return "paused" if record.paused else "draining"
+    if record.paused:
+        return "paused"
+    if record.draining or session.phase is Phase.DRAINING:
+        return "draining"
     return "ready" if session.free else "busy"
 
 

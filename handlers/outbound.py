@@ -6,6 +6,7 @@ reads more than it was told to, and takes no proxy from the environment.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Mapping
@@ -50,7 +51,10 @@ async def post(
     )
     try:
         check_address(url, networks)
-        answer = await client.fetch(request, raise_error=False)
+        answering = client.fetch(request, raise_error=False)
+        answering.add_done_callback(asyncio.Future.exception)  # who stopped waiting does not want to know
+        await asyncio.wait([answering])  # a fetch that is cancelled itself would complain in the log when it ends
+        answer = answering.result()
         return answer.code, answer.body
     except Exception as error:  # a service can answer with anything, and break off anywhere
         raise NotReached(f"{type(error).__name__}: {error}"[:300]) from None

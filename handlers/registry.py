@@ -29,12 +29,16 @@ CLOSE_FORBIDDEN = 4403
 
 
 class Registry:
-    """What is known of all registered services; `held` are the sessions that an admin has paused."""
+    """What is known of all registered services.
+
+    `held` are the sessions that get no offers because an admin says so, `asked` the services that were asked to leave.
+    """
 
     def __init__(self, rooms: Rooms) -> None:
         self.rooms = rooms
         self.records: dict[str, Interface] = {}
         self.held: set[str] = set()
+        self.asked: set[str] = set()
 
     async def start(self) -> None:
         """Take up what services of the older dialect had in hand before the hub went, then watch."""
@@ -56,17 +60,22 @@ class Registry:
         while True:
             before = clock.now()
             await asyncio.sleep(LOOK_S)
-            late = clock.now() - before - LOOK_S
-            for transport in list(self.rooms.runner.transports.values()):
-                if isinstance(transport, SeedService):
-                    if late > self.rooms.runner.core.rules.pause_s:  # the hub was away, not the service
-                        transport.heard_at += late
-                    transport.watch()
             try:
+                self.look_after(clock.now() - before - LOOK_S)
                 await self.read()
+                await self.follow()
             except HubError:
                 continue  # the database is away; it will be told elsewhere
-            await self.follow()
+            except Exception:  # whatever it is, silent services must not stay for ever
+                log.exception("registry_failed")
+
+    def look_after(self, late: float) -> None:
+        """Let the services of the older dialect see to themselves; `late` are seconds in which the hub was away."""
+        for transport in list(self.rooms.runner.transports.values()):
+            if isinstance(transport, SeedService):
+                if late > self.rooms.runner.core.rules.pause_s:
+                    transport.heard_at += late
+                transport.watch()
 
     async def read(self) -> None:
         """Read all records anew; what was changed here meanwhile is newer."""
@@ -83,10 +92,7 @@ class Registry:
         for session in list(sessions.values()):
             record = self.records.get(session.worker)
             if not welcome(record):  # or it has come after the records were read
-                try:
-                    record = await self.rooms.store.get(Interface, session.worker)
-                except HubError:
-                    return
+                record = await self.rooms.store.get(Interface, session.worker)
             if session.id in sessions:
                 self.apply(session, record)
         self.held &= sessions.keys()
@@ -96,7 +102,8 @@ class Registry:
         if record is None or not welcome(record):
             self.dismiss(session, "an admin has disabled this interface service")
             return
-        self.hold(session, record.paused)
+        self.hold(session, record.paused or record.draining)
+        self.drain(session, record.draining)
         transport = self.rooms.runner.transports.get(session.id)
         if isinstance(transport, SeedService) and transport.interface != record:
             transport.describe(record)
@@ -116,11 +123,13 @@ class Registry:
         runner.decide(runner.core.dispatch(now))
         log.info("interface_paused" if paused else "interface_resumed", worker=session.worker)
 
-    def drain(self, name: str) -> None:
-        """Ask a service to finish what it has and leave."""
-        session = self.rooms.runner.core.session_of(name)
-        if session is not None:
+    def drain(self, session: WorkerSession, draining: bool) -> None:
+        """Ask a service once to finish what it has and leave."""
+        if draining and session.worker not in self.asked:
+            self.asked.add(session.worker)
             self.rooms.runner.decide([Send(session.id, Drain(reason="an admin asks it to finish and leave"))])
+        elif not draining:
+            self.asked.discard(session.worker)
 
     def dismiss(self, session: WorkerSession, reason: str) -> None:
         """End a session; what it held waits again."""

@@ -138,14 +138,13 @@ class Pusher:
     async def carry_out(self, call: Call) -> None:
         """One call and what follows from it."""
         try:
-            self.heard(call, await self.post(call))
-            self.unanswered = None
+            answer = await self.post(call)
         except outbound.NotReached as error:
-            self.unanswered = call
+            self.unanswered = call  # it may have arrived all the same
             self.failed(str(error))
-        except HubError as error:
-            self.pickup, self.unanswered = None, None
-            self.failed(error.detail)
+        else:
+            self.unanswered = None
+            self.conclude(call, answer)
         finally:
             self.free.release()
 
@@ -185,11 +184,25 @@ class Pusher:
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             raise outbound.NotReached(f"its answer makes no sense: {error}") from None
 
+    def conclude(self, call: Call, answer: Answer) -> None:
+        """Take in an answer; what it leaves open is tried again."""
+        try:
+            self.heard(call, answer)
+            if self.pickup is None:
+                self.failed("it did not say hello")
+            elif call.pickup is self.pickup and call.numbers and answer.ack < call.numbers[-1]:
+                self.failed(f"it has handled {answer.ack}, not {call.numbers[-1]}")
+            else:
+                self.pickup.line.attach()
+                self.succeeded()
+        except HubError as error:
+            self.pickup = None
+            self.failed(error.detail)
+
     def heard(self, call: Call, answer: Answer) -> None:
-        """The worker answered: with hello where it does not know the session, else with what it has handled.
+        """The worker says hello where it does not know the session, else what it has handled, and perhaps more.
 
         Raises:
-            NotReached: it is there, but did not do its part.
             HubError: it is not welcome, or its session is gone.
         """
         said = answer.messages
@@ -198,20 +211,16 @@ class Pusher:
             self.sent = 0
             self.pickup.line.join(said[0])
             said = said[1:]
-        elif call.pickup is None:
-            raise outbound.NotReached("it did not say hello")
-        elif call.pickup is self.pickup:
+        elif call.pickup is not None and call.pickup is self.pickup:
             call.pickup.heard(answer.ack)
-            call.pickup.line.attach()
+        if self.pickup is not None:
+            for message in said:
+                self.pickup.line.pass_on(message)
+
+    def succeeded(self) -> None:
         if self.failures:
             log.info("worker_reached_again", worker=self.interface.id)
         self.failures = 0
-        for message in said:
-            if self.pickup is not None:
-                self.pickup.line.pass_on(message)
-        if call.pickup is self.pickup and call.numbers and answer.ack < call.numbers[-1]:
-            self.unanswered = None
-            raise outbound.NotReached(f"it has handled {answer.ack}, not {call.numbers[-1]}")
 
     def failed(self, reason: str) -> None:
         """Offer nothing until a call succeeds, and try again after a pause."""
@@ -261,4 +270,4 @@ class Pushers:
 
 def as_called(interface: Interface) -> Interface:
     """The record without what makes no difference to how the service is called."""
-    return replace(interface, note="", paused=False, version=1)
+    return replace(interface, note="", models=(), paused=False, draining=False, version=1)

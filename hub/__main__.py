@@ -1,18 +1,13 @@
-"""The command line and the composition root: the only module that sees every room."""
+"""The composition root, and the command that runs the hub: the only module that sees every room."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -21,36 +16,29 @@ from tornado.netutil import bind_sockets
 from handlers.app import make_app, make_server
 from handlers.base import Rooms
 from handlers.identity import Identities
-from handlers.outbound import check_address
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
-from store import environment, system
-from store.embedded import Embedded, EmbeddedError, attached
 from store.files import Files
-from store.mongo import MongoStore, connect
 from store.passwords import Passwords
 from store.probe import Probe
 from store.tokens import Tokens
 from worker.local import LocalWorker
 
-from . import logs, messages
-from .account import Role, SignInLimiter, User, check_new_password, new_user
+from . import messages
+from .account import SignInLimiter, User
 from .clock import SystemClock
+from .commands import add_user, enter_interface, interface, opened_store, perform, read_settings, user
 from .core import Core, Link, Rules
-from .effects import Outcome, Save
-from .errors import HubError
 from .ids import new_id
-from .interface import Interface, new_token, register
 from .links import Links
 from .media import Purpose
 from .ports import Store
 from .runner import Runner
-from .settings import BadSettings, Settings
+from .settings import Settings
 from .task import Source, Task
 from .topics import Topics
 from .verify import Verifier
 from .views import Views
-from .webhooks import push_secret
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 4096  # a whole audience may come back at once after a restart
@@ -141,29 +129,6 @@ class Hub:
         await self.parts.aclose()
 
 
-@asynccontextmanager
-async def opened_store(settings: Settings, supervise: bool = False) -> AsyncIterator[MongoStore]:
-    """The configured database, or the embedded one: kept running when `supervise`, else shared for an errand."""
-    async with AsyncExitStack() as stack:
-        uri = settings.mongodb
-        if uri is None and supervise:
-            embedded = Embedded(settings.data_dir)
-            await embedded.start()
-            stack.push_async_callback(embedded.stop)
-            uri = embedded.uri
-        elif uri is None:
-            uri = await stack.enter_async_context(attached(settings.data_dir))
-        client = connect(uri)
-        stack.callback(client.close)
-        store = MongoStore(client, settings.db_name, new_id())
-        if supervise and settings.mongodb is not None:
-            advice = system.outdated(await store.server_version())
-            if advice:
-                log.warning("outdated_mongod", advice=advice)
-        await store.prepare()
-        yield store
-
-
 def make_files(settings: Settings) -> Files:
     """Where bytes live; what is coming in lies beside the videos, so that sealing is a rename."""
     output = settings.output_dir
@@ -199,67 +164,7 @@ def make_input(source: Source, purpose: Purpose, folder: str, token: str) -> mes
     return messages.Input(purpose, f"/{folder}/{source.media_id}/input?job={token}", source.sha256, source.size)
 
 
-# --- errands ----------------------------------------------------------------------------------------------------
-
-
-async def save(store: Store, record: Any, previous: int = 0) -> None:
-    """Make one record durable.
-
-    Raises:
-        click.ClickException: it exists already.
-    """
-    [outcome] = await store.commit([Save(record, previous)])
-    if outcome is not Outcome.DONE:
-        raise click.ClickException("that one exists already")
-
-
-async def add_user(store: Store, email: str, name: str, admin: bool, password: str) -> None:
-    """Create an account."""
-    check_new_password(password)
-    hashing = Passwords()
-    try:
-        password_hash = await hashing.hash(password)
-    finally:
-        hashing.close()
-    role: Role = "admin" if admin else "user"
-    await save(store, new_user(new_id(), email, name, role, password_hash, SystemClock().wall()))
-
-
-async def enter_interface(store: Store, name: str, address: str | None = None, slots: int = 1) -> tuple[str, Interface]:
-    """Register an interface service, or give a known one a new token; the token and the record.
-
-    With an `address` the hub calls the service there, at most `slots` times at once.
-    """
-    token = new_token()
-    known = await store.get(Interface, name)
-    record = register(name, token, SystemClock().wall())
-    if known is not None:
-        record = replace(known, token_hash=record.token_hash, enabled=True, version=known.version + 1)
-    if address is not None:
-        split = urlsplit(address)
-        record = replace(
-            record, dialect="push", address=f"{split.scheme}://{split.netloc}", path=split.path or "/", slots=slots,
-        )
-    await save(store, record, record.version - 1)
-    return token, record
-
-
-def read_settings() -> Settings:
-    """The settings, or a clear end."""
-    try:
-        settings = environment.settings(os.environ, ROOT)
-    except BadSettings as error:
-        raise click.ClickException("these settings do not work:\n  " + "\n  ".join(error.problems)) from None
-    logs.configure(settings.log_format, settings.log_level)
-    return settings
-
-
-def perform(work: Any) -> Any:
-    """Run an errand to its end; what goes wrong is one line for people."""
-    try:
-        return asyncio.run(work)
-    except (EmbeddedError, HubError) as error:
-        raise click.ClickException(str(error)) from None
+# --- the command line ----------------------------------------------------------------------------------------
 
 
 @click.group()
@@ -308,54 +213,8 @@ async def greet(hub: Hub) -> None:
     print(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)", flush=True)
 
 
-@cli.group()
-def user() -> None:
-    """Accounts."""
-
-
-@user.command("add")
-@click.argument("email")
-@click.option("--name", default="", help="How the person is called.")
-@click.option("--admin", is_flag=True, help="May see and change everything.")
-@click.password_option(help="Asked for when not given, or set HUB_PASSWORD.", envvar="HUB_PASSWORD")
-def user_add(email: str, name: str, admin: bool, password: str) -> None:
-    """Create an account."""
-    settings = read_settings()
-
-    async def errand() -> None:
-        async with opened_store(settings) as store:
-            await add_user(store, email, name, admin, password)
-
-    perform(errand())
-    click.echo(f"created {email}")
-
-
-@cli.group()
-def interface() -> None:
-    """Interface services (workers)."""
-
-
-@interface.command("add")
-@click.argument("name")
-@click.option("--push", metavar="URL", help="The hub calls the service at this address, instead of being called.")
-@click.option("--slots", type=click.IntRange(1, 64), default=1, show_default=True, help="Calls at once, with --push.")
-def interface_add(name: str, push: str | None, slots: int) -> None:
-    """Register an interface service (or renew a known one) and show its token, this once.
-
-    For one that is called, a second line shows the secret that it checks the hub's calls with.
-    """
-    settings = read_settings()
-
-    async def errand() -> tuple[str, Interface]:
-        address = check_address(push, settings.interface_networks) if push is not None else None
-        async with opened_store(settings) as store:
-            return await enter_interface(store, name, address, slots)
-
-    token, record = perform(errand())
-    click.echo(token)
-    if record.dialect == "push":
-        click.echo(push_secret(settings.jwt_secret.encode(), record))
-
+cli.add_command(user)
+cli.add_command(interface)
 
 if __name__ == "__main__":
     cli()

@@ -29,7 +29,8 @@ class Interface:
 
     `dialect` says how it is spoken to: a "worker" connects by itself; "push" and "seed" services are called at
     `address` (scheme, host and port) and `path`, "seed" ones in the older dialect. `pending` services wait to be let
-    in by an admin, `paused` ones get no new tasks. `models` and `slots` are for services that cannot say them; a model
+    in by an admin, `paused` ones get no new tasks, nor do `draining` ones, who
+    are also asked to finish and leave. `models` and `slots` are for services that cannot say them; a model
     is its name, or its name, a colon and what people call it.
     """
 
@@ -38,6 +39,7 @@ class Interface:
     created_at: float
     enabled: bool = True
     paused: bool = False
+    draining: bool = False
     pending: bool = False
     note: str = ""
     dialect: Dialect = "worker"
@@ -99,6 +101,12 @@ def changed(record: Interface, **changes: Any) -> Interface:
     if len(after.note) > LONGEST_NOTE or not after.note.isprintable():
         raise refused("note", f"one line of at most {LONGEST_NOTE} characters")
     return after
+
+
+def standing(record: Interface) -> str:
+    """One word for what an admin wants of a service."""
+    words = {"disabled": not record.enabled, "pending": record.pending, "paused": record.paused}
+    return next((word for word, holds in (*words.items(), ("draining", record.draining)) if holds), "enabled")
 
 
 def all_models(texts: Collection[str]) -> bool:

@@ -326,9 +326,10 @@ class Runner:
     async def tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            effects = self.core.tick(self.clock.now())
-            if effects:
-                self.decide(effects)
+            try:
+                self.decide(self.core.tick(self.clock.now()))
+            except Exception:  # without this duty no lease would ever end again
+                log.exception("tick_failed")
 
 
 def key(change: Save | Delete) -> tuple[type[Any], str]:

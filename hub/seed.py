@@ -21,6 +21,7 @@ from .messages import Artifact, Model
 
 FILE_WORDS = {"compositeVideoPath": Purpose.RESULT, "maskVideoPath": Purpose.MASK}
 LONGEST_PATH, LONGEST_TEXT = 4096, 2000
+ENTRY_TYPES = {"address": str, "name": str, "path": str, "models": list, "slots": int, "note": str}
 
 
 class Said(StrEnum):
@@ -69,6 +70,37 @@ def model_of(text: str) -> Model:
     """A model as it is written down for a service that cannot say it: "name" or "name:what people call it"."""
     name, _, alias = text.partition(":")
     return Model(name, alias)
+
+
+def read_entries(read: Any) -> list[dict[str, Any]]:
+    """The services of an import file, as fields of their records: a list, perhaps in a field `interfaces`.
+
+    Raises:
+        ValueError: it is none, or a field is of the wrong type.
+    """
+    entries = read.get("interfaces") if isinstance(read, dict) else read
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("expected a list of objects")
+    return [read_entry(entry) for entry in entries]
+
+
+def read_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """One service; unknown fields are left alone."""
+    found = {name: entry[name] for name in ENTRY_TYPES if entry.get(name) is not None}
+    found.setdefault("address", entry.get("interfaceAddress"))
+    for name, value in found.items():
+        if type(value) is not ENTRY_TYPES[name]:
+            raise ValueError(f"{name} of {found['address']} is no {ENTRY_TYPES[name].__name__}")
+    if "models" in found:
+        found["models"] = tuple(model_text(model) for model in found["models"])
+    return found
+
+
+def model_text(model: Any) -> str:
+    """A model as a record has it, out of a text or an object with `name` and `alias`."""
+    if isinstance(model, dict):
+        return ":".join(str(model[key]) for key in ("name", "alias") if model.get(key))
+    return str(model)
 
 
 def read_reply(status: int, body: bytes) -> dict[str, str]:

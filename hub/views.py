@@ -1,4 +1,4 @@
-"""Records as the outside sees them: the JSON of CONTRACT's tasks, media and models.
+"""Records as the outside sees them: the JSON of tasks, media and models.
 
 Owns the outside's field names and the signed addresses in them. Never decides and never looks anything up: all
 that a view needs is in the record or in its arguments.

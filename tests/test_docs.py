@@ -6,25 +6,24 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from tornado.web import RequestHandler
 
-from handlers import (
-    auth, content, live, media, ops, seed_calls, tasks, uploads, worker_line, worker_poll, worker_socket,
-)
+from handlers import content, live, worker_line, worker_socket
 from handlers.problems import CODE_STATUS, WORDS, status_of
 from hub import errors, messages, task
 from hub.errors import HubError
 from hub.settings import SETTINGS
 from hub.task import Move, State
+from store.documents import KINDS
 from store.probe_wire import REFUSALS
 from tests import docs
 
 ROOT = docs.ROOT
-MODULES = (auth, content, live, media, ops, seed_calls, tasks, uploads, worker_poll, worker_socket)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
@@ -46,7 +45,8 @@ def section(text: str, title: str) -> str:
 
 def routes() -> list[tuple[str, type[RequestHandler]]]:
     """Every route of the hub: those in the modules' ROUTES, and those under the configured paths."""
-    listed: list[tuple[str, Any]] = [route for module in MODULES for route in getattr(module, "ROUTES", [])]
+    modules = [import_module(f"handlers.{path.stem}") for path in sorted((ROOT / "handlers").glob("*.py"))]
+    listed: list[tuple[str, Any]] = [route for module in modules for route in getattr(module, "ROUTES", [])]
     return [*listed, *content.routes("videos", "backgrounds")]
 
 
@@ -62,11 +62,6 @@ def described() -> list[tuple[str, str]]:
     """Method and path of each route that the reference has a heading for; placeholders stand for ids."""
     found = re.findall(r"^### ([A-Z]+) (/\S*)$", read("docs/reference/http.md"), re.MULTILINE)
     return [(verb, path.replace("{digest}", "0" * 32)) for verb, path in found if path != "/"]
-
-
-def test_every_module_with_routes_is_looked_at() -> None:
-    modules = {path.stem for path in (ROOT / "handlers").glob("*.py") if "ROUTES = [" in path.read_text()}
-    assert modules <= {module.__name__.rpartition(".")[2] for module in MODULES}
 
 
 def test_every_route_is_in_the_reference() -> None:
@@ -188,6 +183,21 @@ def test_every_problem_in_the_reference_exists() -> None:
 def test_every_refusal_of_a_file_is_in_the_reference() -> None:
     text = read("docs/reference/problems.md")
     assert not [code for code in REFUSALS if f"| `{code}` |" not in text]
+
+
+def test_every_event_to_watch_is_logged_somewhere() -> None:
+    text = section(read("docs/operating.md"), "What to watch")
+    watched = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`[^|]*) \|", text, re.MULTILINE))))
+    watched |= set(re.findall(r"`(\w+_\w+)`", text[text.index("the ones to count"):])) - {"request_id"}
+    code = "".join(path.read_text(encoding="utf-8") for path in docs.sources())
+    logged = set(re.findall(r"log\.\w+\(\s*\"(\w+)\"", code))
+    assert watched and not watched - logged
+
+
+def test_the_collections_are_those_of_the_store() -> None:
+    text = section(read("docs/operating.md"), "The database")
+    told = re.findall(r"`(\w+)`", text[text.index("Collections:"):])
+    assert sorted(told) == sorted(kind.collection for kind in KINDS.values())
 
 
 def test_every_state_and_move_is_in_architecture() -> None:

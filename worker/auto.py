@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class AutoTransport:
-    """`socket` as long as its handshakes succeed, else `poll`, while `socket` is tried again every `again_s` seconds."""
+    """`socket` while its handshakes succeed, else `poll`, with `socket` tried again every `again_s` seconds."""
 
     def __init__(self, socket: Transport, poll: Transport, again_s: float = AGAIN_S) -> None:
         self.socket = socket

@@ -29,15 +29,21 @@ import structlog
 
 from hub.messages import Model
 
+from .auto import AutoTransport
 from .child import NAME
 from .errors import Refused
 from .job import Job, TaskFunction
+from .polling import PollTransport
+from .pushed import PushTransport
 from .session import Session
 from .transports import Transport, WebSocketTransport
 
-__all__ = ["Job", "Model", "Worker"]
+__all__ = ["DRAIN_S", "Job", "Model", "PushTransport", "Worker"]
+
+DRAIN_S = 600.0  # how long running work may take to end, once the worker was asked to stop
 
 Hardware = Mapping[str, str | int | float | bool | None]
+Way = Transport | str
 log = structlog.get_logger(__name__)
 
 
@@ -56,6 +62,8 @@ class Worker:
         self.hardware = dict(hardware or {"cpus": os.cpu_count(), "system": platform.system()})
         self.functions: dict[str, TaskFunction] = {}
         self.session: Session | None = None
+        self.draining: asyncio.Task[None] | None = None
+        self.last_moment: asyncio.TimerHandle | None = None
 
     def task(self, *names: str) -> Callable[[TaskFunction], TaskFunction]:
         """Decorate the function that does the jobs of these models.
@@ -84,22 +92,28 @@ class Worker:
 
         return register
 
-    def run(self, url: str, token: str) -> None:
-        """Serve the hub at `url` until SIGINT or SIGTERM; exits with code 2 when the hub refuses this worker."""
+    def run(self, url: str, token: str, *, transport: Way = "auto", drain_s: float = DRAIN_S) -> None:
+        """Serve the hub at `url` until SIGINT or SIGTERM; exits with code 2 when the hub refuses this worker.
+
+        The first signal lets running work end, for `drain_s` seconds at most; the second ends it. `transport` is
+        "auto" (a websocket, or polls where none gets through), "websocket", "poll", or a transport.
+        """
         if multiprocessing.current_process().name.startswith(f"{NAME}-"):
             raise RuntimeError('put worker.run(...) under if __name__ == "__main__": the model\'s process imports this')
         try:
-            asyncio.run(self.serve(url, token, signals=True))
+            asyncio.run(self.serve(url, token, transport=transport, signals=True, drain_s=drain_s))
         except Refused as refused:
             log.error("refused_by_hub", worker=self.name, reason=str(refused))
             sys.exit(2)
 
-    async def serve(self, url: str, token: str, *, transport: Transport | None = None, signals: bool = False) -> None:
-        """Serve the hub until `stop` is called, in a running event loop.
+    async def serve(
+        self, url: str, token: str, *, transport: Way = "auto", signals: bool = False, drain_s: float = DRAIN_S,
+    ) -> None:
+        """Serve the hub until `stop` or `drain` is called, in a running event loop.
 
         Raises:
             Refused: the hub does not want this worker.
-            ValueError: a model has no task function.
+            ValueError: a model has no task function, or there is no such transport.
             TypeError: a task function cannot be found by another process.
         """
         if missing := sorted(self.models.keys() - self.functions.keys()):
@@ -108,18 +122,53 @@ class Worker:
             pickle.dumps(self.functions)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(f"a task function must be importable by module and name: {error}") from error
+        way = way_to(url, token, transport) if isinstance(transport, str) else transport
         self.session = Session(
-            transport or WebSocketTransport(url, token), url, self.functions, list(self.models.values()),
+            way, url, self.functions, list(self.models.values()),
             name=self.name, slots=self.slots, hardware=self.hardware,
         )
         if signals:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 with suppress(NotImplementedError):  # no such thing on Windows, where Ctrl-C raises instead
-                    loop.add_signal_handler(number, self.stop)
-        await self.session.run()
+                    loop.add_signal_handler(number, self.drain, drain_s)
+        try:
+            await self.session.run()
+        finally:
+            if self.draining is not None and self.last_moment is not None:
+                self.draining.cancel()
+                self.last_moment.cancel()
+            self.draining = None
+            await way.close()
+
+    def drain(self, seconds: float = DRAIN_S) -> None:
+        """Take no more jobs and let `serve` return when the running ones have ended, or after `seconds`.
+
+        Called a second time it ends them at once.
+        """
+        if self.session is None:
+            return
+        if self.draining is not None or seconds <= 0:
+            self.stop()
+            return
+        log.info("draining", running=len(self.session.works), at_most_s=seconds)
+        self.draining = asyncio.create_task(self.session.drain())
+        self.last_moment = asyncio.get_running_loop().call_later(seconds, self.stop)
 
     def stop(self) -> None:
         """End the running jobs, say goodbye to the hub and let `serve` return."""
         if self.session is not None:
             self.session.stopping.set()
+
+
+def way_to(url: str, token: str, name: str) -> Transport:
+    """The transport of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    socket, poll = WebSocketTransport(url, token), PollTransport(url, token)
+    ways: dict[str, Transport] = {"auto": AutoTransport(socket, poll), "websocket": socket, "poll": poll}
+    if name not in ways:
+        raise ValueError(f"no transport {name!r}; there are {', '.join(ways)}, or a PushTransport")
+    return ways[name]

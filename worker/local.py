@@ -37,6 +37,7 @@ class LocalWorker:
         self.first_pause_s = first_pause_s
         self.command = list(command or (
             sys.executable, "-m", "worker", "--hub", url, "--name", name, "--slots", str(slots),
+            "--drain-timeout", "0",  # it goes with its hub, and nobody takes a result from it then
         ))
         self.process: asyncio.subprocess.Process | None = None
         self.supervising: asyncio.Task[None] | None = None

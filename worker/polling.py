@@ -47,6 +47,10 @@ class Told(msgspec.Struct):
     detail: str = ""
 
 
+class NoAnswer(Lost):
+    """The hub did not answer one request, or could not just now; the next may get through."""
+
+
 class Inbox:
     """What has arrived, in order and once, and how much of it was handled.
 
@@ -136,7 +140,7 @@ class HubCaller:
         """One request.
 
         Raises:
-            Lost: the hub did not answer, or does not know the session.
+            Lost: the hub does not know the session; NoAnswer where the same request may work soon.
             Refused: the hub does not want this worker.
         """
         body = msgspec.json.encode({
@@ -149,9 +153,9 @@ class HubCaller:
             exchange.break_off()
             raise
         except (OSError, HTTPException) as error:
-            raise Lost(f"no answer: {type(error).__name__}: {error}") from error
+            raise NoAnswer(f"no answer: {type(error).__name__}: {error}") from error
         if status != OK:
-            kind = Refused if status in FINAL_STATUSES else Lost
+            kind = Refused if status in FINAL_STATUSES else NoAnswer if status == 429 or status >= 500 else Lost
             raise kind(f"the hub answered {status} {detail_of(answer)}".strip())
         try:
             return msgspec.json.decode(answer, type=Polled)
@@ -176,6 +180,9 @@ class PollTransport:
 
     async def open(self) -> PollConnection:
         return PollConnection(self.caller, self.wait_s)
+
+    async def close(self) -> None:
+        """Nothing is kept between connections."""
 
 
 class PollConnection:

@@ -34,6 +34,7 @@ from .work import Work
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0  # between two tries to connect
 WELCOME_S = 30.0  # how long the hub may take to answer hello
 GOODBYE_S = 3.0  # how long a stopping worker waits for the hub to take what is finished
+LOOK_S = 1.0  # between two looks at what was promised, while nothing else happens
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Session:
         self.session_id = ""
         self.connected = False
         self.come_back_after = 0.0
+        self.draining = False
         self.stopping = asyncio.Event()
         self.settled = asyncio.Event()
         self.left = asyncio.Event()
@@ -92,6 +94,17 @@ class Session:
             await asyncio.gather(connecting, stopping, *self.busy, return_exceptions=True)
             for child in self.children:
                 child.kill()
+
+    async def drain(self) -> None:
+        """Take no more offers, see what was taken to its acknowledgement, then stop; being stopped ends this too."""
+        self.draining = True
+        self.post(Drain(reason="this worker is about to stop"))
+        while (self.works or self.promised) and not self.stopping.is_set():
+            self.settled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self.settled.wait()
+        self.stopping.set()
 
     async def drop_unfinished(self) -> None:
         """End what runs; what is finished and not yet acknowledged stays."""
@@ -202,15 +215,23 @@ class Session:
 
     async def beat(self, every: float) -> None:
         while True:
-            self.post(Status(slots_free=self.free, load=load()))
+            self.tell_status()
             await asyncio.sleep(every)
+
+    def tell_status(self) -> None:
+        self.post(Status(slots_free=self.free, load=load()))
 
     @property
     def free(self) -> int:
         """Slots for which nothing runs and nothing was promised lately."""
+        return max(0, len(self.children) - len(self.busy) - self.promised)
+
+    @property
+    def promised(self) -> int:
+        """Offers accepted lately whose assignment has not come."""
         now = time.monotonic()
         self.reserved = {task: until for task, until in self.reserved.items() if until > now}
-        return max(0, len(self.children) - len(self.busy) - len(self.reserved))
+        return len(self.reserved)
 
     # --- hearing ------------------------------------------------------------------------------------------------
 
@@ -224,6 +245,8 @@ class Session:
             for work in self.works.values():
                 if work.ending is not None:
                     self.post(work.ending)
+            if self.draining:
+                self.post(Drain(reason="this worker is about to stop"))
         self.session_id, self.connected = welcome.session, True
         self.news.set()
         log.info("connected", hub=self.url, worker=self.hello.worker, resumed=resumed, running=len(self.works))
@@ -251,7 +274,9 @@ class Session:
         """Promise a slot, or say why not."""
         if offer.model not in self.functions:
             self.post(Decline(offer=offer.offer, reason=f"no model {offer.model}"))
-        elif self.stopping.is_set() or self.free < 1:
+        elif self.draining or self.stopping.is_set():
+            self.post(Decline(offer=offer.offer, reason="about to stop"))
+        elif self.free < 1:
             self.post(Decline(offer=offer.offer, reason="no free slot"))
         else:
             self.reserved[offer.task] = time.monotonic() + 2 * offer.deadline_s
@@ -274,6 +299,7 @@ class Session:
         if work.running is not None:
             self.busy.discard(work.running)
         if self.works.get(work.lease) is not work:
+            self.tell_status()  # nothing else says that this slot is free again
             return
         if work.ending is None:
             self.forget(work.lease)

@@ -1,4 +1,4 @@
-"""A hub for tests: the worker protocol on a real websocket, inputs and uploads on real HTTP, everything else by hand.
+"""A hub for tests: the worker protocol on a real websocket or by polls, files on real HTTP, everything else by hand.
 
     async with FakeHub() as hub:
         hub.put("video", b"...")
@@ -17,6 +17,7 @@ import itertools
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,16 +30,27 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from hub import messages
-from hub.messages import SUBPROTOCOL, Accept, Assign, Hello, Input, Message, Offer, Welcome, decode, encode
+from hub.messages import SUBPROTOCOL, Accept, Assign, FromWorker, Hello, Input, Message, Offer, Welcome, decode, encode
+
 
 PATIENCE_S = 20.0  # how long a test waits for a message before it fails
 M = TypeVar("M", bound=Message)
+
+
+class Poll(msgspec.Struct):
+    """One poll."""
+
+    session: str | None = None
+    messages: list[FromWorker] = []
+    ack: int = 0
+    wait: float = 25.0
 
 
 class FakeHub:
     """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id.
 
     `answers` are statuses for the next HTTP requests instead of the real answers; None lets one through, 0 hangs up.
+    `poll_answers` are the same for polls: they are given when the poll was taken in, as if its answer had been lost.
     """
 
     def __init__(
@@ -64,6 +76,8 @@ class FakeHub:
         self.uploads: dict[str, bytes] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.answers: deque[int | None] = deque()
+        self.poll_answers: deque[int | None] = deque()
+        self.polls = 0
         self.arrivals: asyncio.Queue[str] = asyncio.Queue()
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -75,6 +89,7 @@ class FakeHub:
 
     async def __aexit__(self, *error: object) -> None:
         await self.leave()
+        await self.end_polls()
         await asyncio.to_thread(self.files.stop)
 
     async def listen(self) -> None:
@@ -95,6 +110,11 @@ class FakeHub:
         """What a worker is told to connect to."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def poll_url(self) -> str:
+        """The same hub where no websocket gets through: only polls do."""
+        return self.files.url
+
     def admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Only the worker protocol's address, only with the token."""
         if request.path != "/api/workers/session":
@@ -109,30 +129,41 @@ class FakeHub:
         """Take in what a worker says on one connection; hello is answered at once."""
         try:
             async for raw in connection:
-                message: Message = decode(messages.from_worker, raw)
-                while self.outbox and self.outbox[0].n <= message.ack:
-                    self.outbox.popleft()
+                message: FromWorker = decode(messages.from_worker, raw)
+                resumed = self.resumes(message) if isinstance(message, Hello) else False
                 if isinstance(message, Hello):
-                    await self.greet(message, connection)
-                elif message.n <= self.heard:
-                    continue
-                else:
-                    self.heard = message.n
-                async with self.news:
-                    self.said.append(message)
-                    self.news.notify_all()
+                    await self.end_polls()
+                    self.connection = connection
+                for missed in list(self.outbox) if resumed else []:
+                    await connection.send(encode(replace(missed, ack=self.heard)).decode())
+                await self.hear(message, resumed)
         except ConnectionClosed:
             return
 
-    async def greet(self, hello: Hello, connection: ServerConnection) -> None:
-        """Resume a known instance, else begin a new session."""
-        self.connection = connection
-        resumed = hello.instance == self.instance
-        if resumed:
-            self.outbox = deque(kept for kept in self.outbox if kept.n > hello.last_seen)
-            for message in list(self.outbox):
-                await connection.send(encode(replace(message, ack=self.heard)).decode())
+    async def hear(self, message: FromWorker, resumed: bool) -> None:
+        """Take in one message."""
+        while self.outbox and self.outbox[0].n <= message.ack:
+            self.outbox.popleft()
+        if isinstance(message, Hello):
+            await self.welcome(message, resumed)
+        elif message.n <= self.heard:
+            return
         else:
+            self.heard = message.n
+        async with self.news:
+            self.said.append(message)
+            self.news.notify_all()
+
+    def resumes(self, hello: Hello) -> bool:
+        """Whether this goes on with the known session; what the worker has seen of it is done with."""
+        if hello.instance != self.instance:
+            return False
+        self.outbox = deque(kept for kept in self.outbox if kept.n > hello.last_seen)
+        return True
+
+    async def welcome(self, hello: Hello, resumed: bool) -> None:
+        """Resume a known instance, else begin a new session."""
+        if not resumed:
             self.forget()
             self.instance, self.heard, self.session = hello.instance, hello.n, self.session + 1
         await self.send(Welcome(
@@ -140,6 +171,52 @@ class FakeHub:
             resumed=resumed,
         ))
         self.greeted.set()
+
+    # --- the conversation, by polls -----------------------------------------------------------------------------
+
+    async def polled(self, token: str, body: bytes) -> tuple[int, bytes]:
+        """Answer one poll: its status, 0 to hang up, and its body."""
+        poll = msgspec.json.decode(body, type=Poll)
+        if token != f"Bearer {self.token}":
+            return 401, b"{}"
+        hello = next((message for message in poll.messages if isinstance(message, Hello)), None)
+        if hello is None and (poll.session != f"session-{self.session}" or not self.instance or self.connection):
+            return 409, b"{}"
+        if hello is not None:
+            await self.drop_if_connected()
+        for message in poll.messages:
+            await self.hear(message, self.resumes(message) if isinstance(message, Hello) else False)
+        while hello is None and self.outbox and self.outbox[0].n <= poll.ack:
+            self.outbox.popleft()
+        if poll.wait > 0:
+            await self.hold(poll.wait)
+        status = self.poll_answers.popleft() if self.poll_answers else None
+        if status is not None:
+            return status, b"{}"
+        due = [replace(kept, ack=self.heard) for kept in self.outbox] if not self.connection else []
+        answer = {"session": f"session-{self.session}", "messages": due, "ack": self.heard}
+        return 200, msgspec.json.encode(answer)
+
+    async def hold(self, wait: float) -> None:
+        """Wait until there is something to send, or a newer poll, or another connection."""
+        await self.end_polls()
+        number = self.polls
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait), self.news:
+                await self.news.wait_for(lambda: self.outbox or self.polls != number)
+
+    async def end_polls(self) -> None:
+        """Answer the poll that waits."""
+        self.polls += 1
+        async with self.news:
+            self.news.notify_all()
+
+    async def drop_if_connected(self) -> None:
+        """A worker that polls has left its websocket."""
+        if self.connection is not None:
+            await self.close(4000, "the worker came back on another connection")
+
+    # --- what the test says -------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Know nothing of any session, as after a restart."""
@@ -157,11 +234,12 @@ class FakeHub:
 
     async def send_again(self, numbered: Message) -> None:
         """Send the very same message once more."""
-        if self.connection is not None:
-            try:
-                await self.connection.send(encode(numbered).decode())
-            except ConnectionClosed:
-                return
+        if self.connection is None:
+            async with self.news:
+                self.news.notify_all()
+            return
+        with suppress(ConnectionClosed):
+            await self.connection.send(encode(numbered).decode())
 
     async def expect(self, kind: type[M], **fields: Any) -> M:
         """The next message of a kind that was not expected before, with these fields.
@@ -280,6 +358,10 @@ class FileHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
+        if self.path == "/api/workers/poll":
+            answering = self.fake_hub.polled(self.headers.get("Authorization", ""), body)
+            self.reply(*asyncio.run_coroutine_threadsafe(answering, self.fake_hub_loop).result(60))
+            return
         status = self.begin() if len(body) == length else 0
         if status is not None:
             self.reply(status, b"")

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from ..stage import end, percentiles
-from .install import NotHere, Programs, install
+from .install import NotHere, Programs, install_all
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120.0  # seconds for any answer of a peer
@@ -86,7 +86,7 @@ async def all_peers(wanted: bool) -> AsyncIterator[list[Peer]]:
         return
     async with AsyncExitStack() as stack:
         try:
-            programs = await asyncio.to_thread(install)
+            programs = await asyncio.to_thread(install_all)
             redis = await start_redis(stack, programs)
         except NotHere as error:
             yield [Peer("bullmq", skipped=str(error)), Peer("celery", skipped=str(error))]
@@ -124,7 +124,8 @@ async def start_celery(stack: AsyncExitStack, programs: Programs, redis: Path) -
     python, folder = str(programs.celery), redis.parent
     worker = subprocess.Popen(
         [python, "-m", "celery", "--workdir", str(HERE), "-A", "celery_app", "-b", f"redis+socket://{redis}", *CELERY],
-        cwd=folder, stdout=subprocess.DEVNULL, env={**programs.environment, "BENCH_REDIS": str(redis), "PYTHONWARNINGS": "ignore"},
+        cwd=folder, stdout=subprocess.DEVNULL,
+        env={**programs.environment, "BENCH_REDIS": str(redis), "PYTHONWARNINGS": "ignore"},
     )
     stack.callback(end, worker, 10)
     return await started(stack, peer, folder, python, str(HERE / "celery_app.py"), str(redis))

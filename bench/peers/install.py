@@ -37,7 +37,7 @@ class Programs:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def install() -> Programs:
+def install_all() -> Programs:
     """Install what is not here yet.
 
     Raises:

@@ -6,6 +6,7 @@ import { Language } from "./i18n.js";
 import { Live } from "./live.js";
 import { Session } from "./session.js";
 import { Tasks } from "./tasks.js";
+import { AdminPage } from "./views/admin.js";
 import { Frame } from "./views/frame.js";
 import { SignIn } from "./views/sign-in.js";
 import { Workspace } from "./views/workspace.js";
@@ -81,13 +82,22 @@ function ignore() {
 }
 
 let desk = null;
+let admin = null;
 
 function show() {
   desk?.close();
   desk = session.token ? open() : null;
-  frame.show(desk ? desk.view : new SignIn({ language, session, api }), desk);
+  turn();
 }
 
+/** Put the page in the middle that the address names. */
+function turn() {
+  admin?.close();
+  admin = desk && session.user?.role === "admin" && location.hash === "#admin" ? new AdminPage({ language, api }) : null;
+  frame.show(admin ?? desk?.view ?? new SignIn({ language, session, api }), desk);
+}
+
+globalThis.addEventListener("hashchange", turn);
 session.addEventListener("changed", show);
 globalThis.addEventListener("storage", ({ storageArea }) => { if (storageArea === localStorage) session.reread(); });
 show();

@@ -84,6 +84,21 @@ async def test_p10_catches_up_by_itself_after_the_hub_was_killed(screens: Screen
     screens.forget_complaints("net::ERR_")
 
 
+@pytest.mark.parametrize("name", ["-m worker", "mongod"])
+async def test_p5_the_task_completes_although_a_process_beside_the_hub_was_killed(
+    screens: Screens, hub: HubProcess, name: str
+) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task = page.locator(".task")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    hub.kill_child(name)
+    await expect(task).to_have_attribute("data-state", "completed", timeout=WORK_MS)
+
+
 async def test_cancel_try_again_and_delete(screens: Screens) -> None:
     page = await screens.open()
     await register(page)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,17 @@ import pytest
 
 import handlers.worker_poll
 from handlers.worker_poll import Polling, WorkerPoll
-from hub.messages import Accept, Artifact, Assign, Bye, Offer, Progress, Renew, Result, ResultAck, Status
+from hub.messages import Accept, Artifact, Assign, Bye, Model, Offer, Progress, Renew, Result, ResultAck, Status
 from hub.session import WorkerSession
 from tests.handlers.fake_worker import FakeWorker
 from tests.handlers.poll_worker import PollWorker
 from tests.handlers.running import Api, eventually, fine, metadata, one_loop, refused, small_video
+from tests.worker import tasks
+from tests.worker.serving import Turns
+from worker.client import Worker
+from worker.polling import PollTransport
+from worker.threads import in_thread
+from worker.transports import WebSocketTransport
 
 pytestmark = one_loop
 ESTABLISHED, CLOSE_WAIT = "01", "08"  # in /proc/net/tcp
@@ -148,6 +155,35 @@ async def test_a_whole_job(api: Api) -> None:
     assert (await worker.expect(ResultAck)).lease == assign.lease
     done = await person.get(f"/api/tasks/{task['id']}")
     assert (done["state"], done["attempt"]) == ("completed", 1)
+
+
+async def test_a_whole_job_by_the_sdk_which_changes_its_transport_in_the_middle(api: Api, tmp_path: Path) -> None:
+    """Polls, then a websocket, then polls: one attempt, one result, and goodbye."""
+    person, (name, token) = await api.user(), await api.interface()
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    worker = Worker([Model(name=name)], name=name)
+    worker.task(name)(tasks.gate)
+    socket, poll = WebSocketTransport(api.hub.url, token), PollTransport(api.hub.url, token)
+    turns = Turns(poll, socket, poll)
+    serving = asyncio.create_task(worker.serve(api.hub.url, token, transport=turns))
+    core, runner = api.hub.runner.core, api.hub.runner
+    await eventually(lambda: core.session_of(name) is not None)
+    session = core.session_of(name)
+    assert session is not None
+    task = await person.create(name, options={"gate": str(gate)})
+    await eventually(lambda: core.tasks[task["id"]].progress > 5)
+    for opened in (2, 3):
+        runner.transports[session.id].close(4000, "come back another way")
+        del runner.transports[session.id]
+        await eventually(lambda: turns.opened == opened and session.id in runner.transports)
+    await in_thread(lambda: gate.write_text("go\n"))
+    await eventually(lambda: task["id"] not in runner.released)
+    done = await person.get(f"/api/tasks/{task['id']}")
+    assert (done["state"], done["attempt"]) == ("completed", 1)
+    worker.drain()
+    await asyncio.wait_for(serving, 20)
+    assert core.session_of(name) is None
 
 
 async def test_an_answer_that_was_lost_is_given_again_until_it_is_acknowledged(api: Api) -> None:

@@ -71,6 +71,17 @@ def test_a_resumed_session_is_told_what_it_missed_in_order(world: World) -> None
     assert [message.n for message in missed] == [1, 2]
 
 
+def test_a_session_that_is_carried_again_takes_offers_again(world: World) -> None:
+    world.join()
+    session = world.session()
+    world.core.detach(session.id, world.now)
+    world.submit()
+    world.now += 5
+    world.core.attach(session.id, world.now)
+    assert (session.attached, session.heard_at) == (True, world.now)
+    assert only(world.wait(1), Offer).task == "task-1"
+
+
 def test_a_running_lease_survives_a_lost_connection(world: World) -> None:
     lease = world.running()
     world.core.detach(world.session().id, world.now)

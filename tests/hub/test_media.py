@@ -68,7 +68,8 @@ def test_another_size_is_refused(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize(("fps", "expected"), [
-    ("30/1", None), ("30000/1001", None), ("2985/100", None), ("29/1", "result_fps"), ("31/1", "result_fps"),
+    ("30/1", None), ("30000/1001", None), ("30150/1001", None), ("29850/1001", None), ("30151/1001", "result_fps"),
+    ("2985/100", None), ("29/1", "result_fps"), ("31/1", "result_fps"),
     ("60/1", "result_fps"), ("0/1", "result_fps"),
 ])
 def test_the_mean_rate_agrees_within_half_a_percent(fps: str, expected: str | None) -> None:

@@ -44,6 +44,7 @@ async def test_p15_open_tasks_and_models_are_taken_up_in_order(stage: Stage) -> 
     assert len(stage.core.tasks) == 1501 and "ended" not in stage.core.tasks
     assert stage.core.lease_of("lease-1").id == "processing"
     assert stage.runner.view(records[0])["state"] == "waiting"
+    assert stage.runner.view(records[-2])["version"] == stage.core.tasks["processing"].version > 2
     transport = await stage.join(slots=3, running=["lease-1"])
     offers = [message.task for message in transport.written if isinstance(message, Offer)]
     assert offers == ["waiting-0000", "waiting-0001"]

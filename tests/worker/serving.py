@@ -10,6 +10,7 @@ from hub.messages import Model
 from tests.worker import tasks
 from worker.client import Worker
 from worker.testing import FakeHub
+from worker.transports import Connection, Transport
 
 FUNCTIONS = (
     tasks.copy, tasks.spin, tasks.deaf, tasks.gate, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget,
@@ -26,12 +27,28 @@ def make_worker(slots: int = 1) -> Worker:
 
 
 @asynccontextmanager
-async def serving(hub: FakeHub, slots: int = 1) -> AsyncIterator[Worker]:
+async def serving(hub: FakeHub, slots: int = 1, transport: Transport | str = "websocket") -> AsyncIterator[Worker]:
     """A worker that serves the hub; it is stopped at the end and must have ended well."""
     worker = make_worker(slots)
-    service = asyncio.create_task(worker.serve(hub.url, hub.token))
+    url = hub.url if transport == "websocket" else hub.poll_url
+    service = asyncio.create_task(worker.serve(url, hub.token, transport=transport))
     try:
         yield worker
     finally:
         worker.stop()
         await asyncio.wait_for(service, 20)
+
+
+class Turns:
+    """One transport after the other, a new one with each connection."""
+
+    def __init__(self, *transports: Transport) -> None:
+        self.transports = list(transports)
+        self.opened = 0
+
+    async def open(self) -> Connection:
+        self.opened += 1
+        return await self.transports[(self.opened - 1) % len(self.transports)].open()
+
+    async def close(self) -> None:
+        """Nothing is kept."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.messages import Bye, Failed, FailedAck, Hello, Result, ResultAck
+from hub.messages import Bye, Failed, FailedAck, Hello, Result, ResultAck, Status
 from tests.worker.reference_media import quarters, read, write
 from worker.reference import MODELS
 from worker.testing import FakeHub
@@ -68,6 +68,50 @@ async def test_without_a_token_it_says_what_to_do() -> None:
     process = await start("--hub", "http://127.0.0.1:1", token=None)
     _, stderr = await process.communicate()
     assert process.returncode == 2 and b"set WORKER_TOKEN or give --token-file" in stderr
+
+
+@pytest.mark.parametrize("transport", ["auto", "poll"])
+async def test_it_reaches_a_hub_that_no_websocket_reaches(transport: str) -> None:
+    async with FakeHub() as hub:
+        process = await start("--hub", hub.poll_url, "--transport", transport)
+        await hub.expect(Hello)
+        await hub.expect(Status)  # it was welcomed
+        process.terminate()
+        await hub.expect(Bye)
+        await process.communicate()
+        assert process.returncode == 0 and hub.connection is None
+
+
+@pytest.mark.parametrize("arguments, secret, says", [
+    (["--transport", "push"], "", b"set WORKER_PUSH_SECRET or give --secret-file"),
+    (["--transport", "push"], "whsec_short", b"24 to 64 bytes in base64"),
+    (["--transport", "push", "--listen", "6002x"], "whsec_" + "QUFB" * 8, b"--listen takes HOST:PORT"),
+    (["--transport", "pigeon"], "", b"'auto', 'websocket', 'poll', 'push'"),
+])
+async def test_what_makes_no_sense_is_said(
+    arguments: list[str], secret: str, says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_PUSH_SECRET", secret)
+    process = await start("--hub", "http://127.0.0.1:1", *arguments)
+    _, stderr = await process.communicate()
+    assert process.returncode == 2 and says in stderr
+    assert not secret or secret.encode() not in stderr
+
+
+async def test_the_secret_of_calls_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = "whsec_" + "QUFB" * 8
+    (tmp_path / "secret").write_text(secret + "\n")
+    process = await start(
+        "--hub", "http://127.0.0.1:1", "--transport", "push", "--listen", "127.0.0.1:0",
+        "--secret-file", str(tmp_path / "secret"),
+    )
+    assert process.stderr is not None
+    line = b""
+    while b"listening" not in line:
+        line = await asyncio.wait_for(process.stderr.readline(), 20)
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.media

@@ -28,6 +28,7 @@ export class Frame {
                 ${Object.entries(LANGUAGES).map(([tag, { name }]) => html`<option value="${tag}" lang="${tag}">${name}</option>`)}
               </select>
             </label>
+            <a class="admin-link" href="#admin" data-part="admin" data-t="admin.link" hidden></a>
             <div class="account" data-part="account" hidden>
               <span class="account-name" data-part="user"></span>
               <button class="button quiet" type="button" data-part="signOut" data-t="sign.out"></button>
@@ -50,8 +51,8 @@ export class Frame {
   show(view, desk) {
     const first = this.view === null;
     this.view = view;
+    if (desk !== this.desk) desk?.live.addEventListener("state", () => { if (this.desk === desk) this.updateLive(); });
     this.desk = desk;
-    desk?.live.addEventListener("state", () => { if (this.desk === desk) this.updateLive(); });
     this.parts.main.replaceChildren(view.element);
     this.update();
     if (!first) this.parts.main.focus({ preventScroll: true });
@@ -80,10 +81,20 @@ export class Frame {
     this.mark("");
     this.parts.language.value = language.tag;
     this.parts.account.hidden = !session.user;
+    this.updateAdmin();
     setText(this.parts.user, session.user ? session.user.name || session.user.email : "");
     this.parts.user.title = session.user?.email ?? "";
     this.updateLive();
     this.view?.update();
+  }
+
+  /** The way to the admin's page, and back. */
+  updateAdmin() {
+    const { admin } = this.parts;
+    const there = Boolean(this.view?.admin);
+    admin.hidden = this.session.user?.role !== "admin";
+    admin.href = there ? "#" : "#admin";
+    setText(admin, this.language.t(there ? "admin.back" : "admin.link"));
   }
 
   updateLive() {

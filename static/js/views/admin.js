@@ -1,0 +1,65 @@
+// The admin's page: numbers on top, then the interface services, then everybody's tasks with their reasons.
+
+import { AdminServices } from "./admin-services.js";
+import { AdminTasks } from "./admin-tasks.js";
+import { ProblemLine } from "./problem.js";
+import { Admin } from "../admin.js";
+import { element, html, parts, setText } from "../html.js";
+
+export class AdminPage {
+  constructor({ language, api }) {
+    this.language = language;
+    this.admin = new Admin(api, { visible: () => !document.hidden });
+    this.element = element(html`
+      <div class="admin">
+        <div class="admin-head">
+          <h2 data-t="admin.title"></h2>
+          <span class="muted" data-part="stats"></span>
+        </div>
+        <div data-part="problem"></div>
+      </div>`);
+    this.parts = parts(this.element);
+    this.problem = new ProblemLine(language);
+    this.parts.problem.replaceWith(this.problem.element);
+    const app = { language, admin: this.admin, problem: this.problem };
+    this.sections = [new AdminServices(app), new AdminTasks(app)];
+    this.element.append(...this.sections.map((section) => section.element));
+    this.admin.addEventListener("changed", () => this.changed());
+    this.shownProblem = null;
+  }
+
+  shown() {
+    this.admin.start();
+  }
+
+  close() {
+    this.admin.stop();
+  }
+
+  changed() {
+    // A problem of the background refresh goes when the next one succeeds; those of clicks stay until the next click.
+    if (this.admin.problem || this.shownProblem) this.problem.show(this.admin.problem);
+    this.shownProblem = this.admin.problem;
+    this.updateStats();
+    for (const section of this.sections) section.draw();
+  }
+
+  updateStats() {
+    const { language } = this;
+    const { stats } = this.admin;
+    if (!stats) return;
+    setText(this.parts.stats, language.line(
+      language.t("admin.stats_tasks", { waiting: language.number(stats.tasks.waiting), processing: language.number(stats.tasks.processing) }),
+      language.t("admin.stats_slots", { free: language.number(stats.slots.free), all: language.number(stats.slots.all) }),
+      language.t("admin.stats_users", { count: stats.users, n: language.number(stats.users) }),
+      language.t("admin.stats_disk", { size: language.bytes(stats.disk.output.free) }),
+    ));
+  }
+
+  update() {
+    this.language.fill(this.element);
+    this.problem.update();
+    this.updateStats();
+    for (const section of this.sections) section.update();
+  }
+}

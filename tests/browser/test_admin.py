@@ -1,0 +1,98 @@
+"""The admin's page: it is there for admins alone, shows what goes on, and does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import MEDIA, ROOT, HubProcess, Screens
+from tests.browser.steps import PASSWORD, choose_color, order, register, upload
+
+pytestmark = pytest.mark.browser
+
+
+async def errand(hub: HubProcess, *words: str) -> str:
+    """The hub's command line, beside the running hub."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "DATA_DIR": str(hub.folder / "data"), "HUB_PASSWORD": PASSWORD, "LOG_LEVEL": "error"},
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def sign_in(screens: Screens, email: str, **look: Any) -> Page:
+    """Somebody who has an account, at the workspace."""
+    page = await screens.open(**look)
+    await page.fill("#email", email)
+    await page.fill("#password", PASSWORD)
+    await page.locator('.sign [data-part="submit"]').click()
+    await expect(page.locator('.live[data-state="live"]')).to_be_visible()
+    return page
+
+
+async def test_an_admin_sees_services_and_tasks_and_acts_on_them(screens: Screens, hub: HubProcess) -> None:
+    await errand(hub, "user", "add", "boss@example.org", "--admin")
+    someone = await screens.open()
+    email = await register(someone)
+    await upload(someone, "video", MEDIA / "man-webcam.mp4")
+    await choose_color(someone)
+    page = await sign_in(screens, "boss@example.org")
+    await page.locator(".admin-link").click()
+    local = page.locator('[data-key="local"]')
+    await expect(local.locator(".state")).to_have_text("Ready")
+    await local.locator('[data-do="pause"]').click()
+    await expect(local.locator(".state")).to_have_text("Paused")
+
+    await order(someone)
+    task = page.locator('.admin-row[data-state="waiting"]', has_text=email)
+    await expect(task).to_be_visible()
+    await task.locator('[data-do="cancel"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_count(0)
+    await expect(someone.locator(".task")).to_have_attribute("data-state", "cancelled")
+
+    await page.locator('.switch label:has([value="all"])').click()
+    again = page.locator('.admin-row[data-state="cancelled"]', has_text=email)
+    await again.locator('[data-do="requeue"]').click()
+    await page.locator("dialog .danger").click()
+    await local.locator('[data-do="resume"]').click()
+    await expect(someone.locator(".task")).to_have_attribute("data-state", "completed", timeout=60_000)
+    await expect(local.locator(".facts").first).to_contain_text("completed")
+    await page.locator(".admin-link").click()
+    await expect(page.locator(".workspace")).to_be_visible()
+
+
+async def test_a_new_service_shows_its_token_once(screens: Screens, hub: HubProcess) -> None:
+    await errand(hub, "user", "add", "chief@example.org", "--admin")
+    page = await sign_in(screens, "chief@example.org", language="zh-CN")
+    await page.locator(".admin-link").click()
+    await expect(page.locator(".admin h2")).to_have_text("管理")
+    await page.locator(".admin-add summary").click()
+    await page.fill("#service-name", "box-1")
+    await page.locator(".admin-add form .primary").click()
+    token = await page.locator(".secret code").inner_text()
+    assert len(token) > 30
+    await expect(page.locator('[data-key="box-1"] .state')).to_have_text("离线")
+    await page.reload()
+    await expect(page.locator('[data-key="box-1"]')).to_be_visible()
+    await expect(page.locator(".secret")).to_be_hidden()
+    await page.locator('[data-key="box-1"] [data-do="remove"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(page.locator('[data-key="box-1"]')).to_have_count(0)
+
+
+async def test_users_do_not_see_it(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await expect(page.locator(".admin-link")).to_be_hidden()
+    await page.goto("/#admin")
+    await page.reload()
+    await expect(page.locator(".workspace")).to_be_visible()
+    await expect(page.locator(".admin")).to_have_count(0)

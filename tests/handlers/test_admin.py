@@ -1,0 +1,337 @@
+"""The admin's JSON: who may come in, the queue with its reasons, the interface services, users, and moves on tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hub.effects import Save
+from hub.interface import Interface
+from hub.messages import Cancel, Drain, LeaseLost
+from hub.task import State
+from tests.handlers.fake_worker import FakeWorker, worker
+from tests.handlers.running import Api, eventually, fine, one_loop, refused
+
+pytestmark = one_loop
+
+ROUTES = [
+    ("GET", "/api/tasks/admin/pending"), ("GET", "/api/tasks/admin/interfaces"), ("GET", "/api/admin/interfaces"),
+    ("POST", "/api/admin/interfaces"), ("PATCH", "/api/admin/interfaces/x"), ("DELETE", "/api/admin/interfaces/x"),
+    ("POST", "/api/admin/interfaces/x/rotate"), ("GET", "/api/admin/users"), ("PATCH", "/api/admin/users/x"),
+    ("GET", "/api/admin/tasks"), ("POST", "/api/admin/tasks/x/cancel"), ("POST", "/api/admin/tasks/x/requeue"),
+    ("GET", "/api/admin/models"), ("GET", "/api/admin/stats"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_p16_only_admins_come_in(api: Api, method: str, path: str) -> None:
+    """Row 66 of the bad inputs: a user on admin routes is 403, nobody is 401."""
+    user = await api.user()
+    _, token = await api.interface()
+    refused(await api(method, path, json_body={}), 401, "unauthorized")
+    refused(await user(method, path, json_body={}), 403, "forbidden")
+    refused(await api(method, path, json_body={}, token=token), 403, "forbidden")
+
+
+async def everything(admin: Any, path: str, **query: str) -> list[dict[str, Any]]:
+    """All pages of a list, two at a time."""
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        extra = "".join(f"&{name}={value}" for name, value in query.items())
+        page = await admin.get(f"{path}?limit=2{cursor}{extra}")
+        items += page["items"]
+        if page["next"] is None:
+            return items
+        cursor = f"&cursor={page['next']}"
+
+
+@pytest.mark.parametrize("path", ["/api/tasks/admin/pending", "/api/admin/interfaces", "/api/admin/users"])
+async def test_lists_refuse_what_they_do_not_know(api: Api, path: str) -> None:
+    admin = await api.user("admin")
+    for query in ("limit=0", "limit=x", "cursor=%24x", "sort=name"):
+        refused(await admin("GET", f"{path}?{query}"), 400, "bad_query")
+    refused(await admin("GET", "/api/admin/tasks?state=done"), 400, "bad_query")
+
+
+# --- the queue --------------------------------------------------------------------------------------------------
+
+
+async def test_p18_the_queue_is_told_oldest_first_with_reasons_and_owners(api: Api) -> None:
+    admin, person, other = await api.user("admin"), await api.user(), await api.user()
+    nobody = api.offer_model()
+    async with worker(api) as one:
+        busy = await person.create(one.model)
+        await one.take()
+        first = await other.create(nobody)
+        second = await person.create(one.model)
+        queue = {task["id"]: task for task in await everything(admin, "/api/tasks/admin/pending")}
+        mine = [id for id in queue if id in (first["id"], second["id"])]
+        assert mine == [first["id"], second["id"]] and busy["id"] not in queue
+        assert queue[first["id"]]["blocked_by"] == "no_worker_for_model"
+        assert queue[second["id"]]["blocked_by"] == "all_busy"
+        assert queue[first["id"]]["owner"] == {"id": other.user.id, "email": other.user.email}
+        assert 0 <= queue[second["id"]]["age"] <= queue[first["id"]]["age"] < 60
+
+
+async def test_everybodys_tasks(api: Api) -> None:
+    admin, person, other = await api.user("admin"), await api.user(), await api.user()
+    model = api.offer_model()
+    first, second = await person.create(model), await other.create(model)
+    tasks = await everything(admin, "/api/admin/tasks", state="waiting")
+    assert [task["id"] for task in tasks if task["id"] in (first["id"], second["id"])] == [second["id"], first["id"]]
+    [owned] = await everything(admin, "/api/admin/tasks", owner=person.user.id)
+    assert (owned["id"], owned["owner"]["email"]) == (first["id"], person.user.email)
+
+
+async def test_cancel_and_requeue_anybodys_task(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    async with worker(api) as one:
+        task = await person.create(one.model)
+        assign = await one.take()
+        again = fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))
+        assert (again["state"], again["attempt"], again["owner"]["id"]) == ("waiting", 0, person.user.id)
+        assert (await one.expect(Cancel)).lease == assign.lease
+        second = await one.take()
+        await one.tell(assign, 50)
+        assert (await one.expect(LeaseLost)).lease == assign.lease
+        assert second.lease != assign.lease
+        cancelled = fine(await admin("POST", f"/api/admin/tasks/{task['id']}/cancel"))
+        assert cancelled["state"] == "cancelled"
+        fine(await admin("POST", f"/api/admin/tasks/{task['id']}/cancel"))
+        assert fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))["state"] == "waiting"
+        fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))
+        await one.finish(await one.take())
+        refused(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"), 409, "task_completed")
+        refused(await admin("POST", f"/api/admin/tasks/{task['id']}/cancel"), 409, "task_completed")
+    refused(await admin("POST", "/api/admin/tasks/nothing/cancel"), 404, "not_found")
+
+
+# --- interface services -----------------------------------------------------------------------------------------
+
+
+async def named(admin: Any, name: str, path: str = "/api/admin/interfaces") -> dict[str, Any]:
+    [found] = [each for each in await everything(admin, path) if each["name"] == name]
+    return found
+
+
+async def test_a_service_is_shown_with_its_session_and_load(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    async with worker(api, slots=2) as one:
+        task = await person.create(one.model)
+        assign = await one.take()
+        await one.tell(assign, 30)
+        await eventually(lambda: api.hub.runner.core.tasks[task["id"]].progress == 30)
+        for path in ("/api/admin/interfaces", "/api/tasks/admin/interfaces"):
+            await eventually(lambda: one.name in api.hub.rooms.registry.records)
+            shown = await named(admin, one.name, path)
+            assert (shown["state"], shown["models"], shown["slots"]) == ("ready", [one.model], 2)
+            assert shown["dialect"] == "worker"
+            assert (shown["session"]["transport"], shown["session"]["slots_free"]) == ("websocket", 1)
+            assert shown["running"] == [{
+                "task": task["id"], "model": one.model, "phase": "segment", "progress": 30, "attempt": 1,
+            }]
+        await one.finish(assign)
+        assert (await named(admin, one.name))["counts"] == {"completed": 1, "failed": 0}
+        [model] = [each for each in (await admin.get("/api/admin/models"))["items"] if each["name"] == one.model]
+        assert (model["interfaces"], model["workers_ready"], model["waiting"]) == ([one.name], 1, 0)
+    session = api.hub.runner.core.session_of(one.name)
+    assert session is not None
+    await eventually(lambda: not session.attached)
+    assert (await named(admin, one.name))["state"] == "offline"
+
+
+async def create(admin: Any, **fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = fine(await admin("POST", "/api/admin/interfaces", json_body=fields), 201)
+    return made
+
+
+async def test_a_new_service_gets_its_token_once(api: Api) -> None:
+    admin = await api.user("admin")
+    made = await create(admin, name="box-1", note="the one under the desk", models=["a", "b:Model B"])
+    assert (made["state"], made["note"]) == ("offline", "the one under the desk")
+    assert made["registered_models"] == ["a", "b:Model B"]
+    shown = await named(admin, "box-1")
+    assert not {"token", "push_secret", "token_hash"} & shown.keys()
+    one = FakeWorker(api, "box-1", made["token"], "a")
+    await one.join()
+    rotated = fine(await admin("POST", "/api/admin/interfaces/box-1/rotate"))
+    assert rotated["token"] != made["token"]
+    await one.leave()
+    stale = FakeWorker(api, "box-1", made["token"], "a")
+    with pytest.raises(Exception, match="401"):
+        await stale.join()
+    refused(await admin("POST", "/api/admin/interfaces", json_body={"name": "box-1"}), 409, "name_taken")
+
+
+async def test_a_pushed_service_gets_a_secret_and_a_seed_one_nothing(api: Api) -> None:
+    admin = await api.user("admin")
+    pushed = await create(admin, name="push-1", dialect="push", address="http://10.1.2.3:8000", path="/hook")
+    assert pushed["push_secret"].startswith("whsec_") and pushed["token"]
+    seed = await create(admin, name="seed-1", dialect="seed", address="http://10.1.2.3:8001/", models=["a"])
+    assert (seed["address"], seed["path"]) == ("http://10.1.2.3:8001", "/process")
+    assert not {"token", "push_secret"} & seed.keys()
+    refused(await admin("POST", "/api/admin/interfaces/seed-1/rotate"), 409, "conflict")
+    same = {"name": "seed-2", "dialect": "seed", "address": "HTTP://10.1.2.3:8001"}
+    refused(await admin("POST", "/api/admin/interfaces", json_body=same), 409, "name_taken")
+
+
+@pytest.mark.parametrize(("fields", "pointer"), [
+    ({"name": "a b"}, None), ({"name": ""}, None), ({"name": "x" * 65}, None), ({"name": "n", "slots": 0}, "/slots"),
+    ({"name": "n", "slots": 65}, "/slots"), ({"name": "n", "models": ["a b"]}, "/models"),
+    ({"name": "n", "models": ["a", "a:again"]}, "/models"), ({"name": "n", "note": "two\nlines"}, "/note"),
+    ({"name": "n", "dialect": "seed"}, "/address"), ({"name": "n", "address": "http://10.1.1.1"}, "/address"),
+    ({"name": "n", "dialect": "seed", "address": "http://10.1.1.1", "path": "process"}, "/path"),
+    ({"name": "n", "dialect": "seed", "address": "http://10.1.1.1", "path": "/p?x"}, "/path"),
+    ({"name": "n", "dialect": "telegraph"}, "/dialect"), ({"name": "n", "token_hash": "x"}, ""),
+])
+async def test_what_is_wrong_with_a_new_service(api: Api, fields: dict[str, Any], pointer: str | None) -> None:
+    admin = await api.user("admin")
+    problem = refused(await admin("POST", "/api/admin/interfaces", json_body=fields), 422, "invalid")
+    if pointer is not None:
+        assert problem["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("address", [
+    "http://2130706433", "http://127.1", "http://0x7f.0.0.1", "http://017700000001", "http://0", "http://0.0.0.0",
+    "http://[::]", "http://[fe80::1]", "http://169.254.169.254", "http://127.0.0.1.", "http://224.0.0.1",
+    "http://user@10.0.0.1", "file:///etc/passwd", "gopher://10.0.0.1", "http://10.0.0.1/?a=b", "//10.0.0.1", "",
+])
+async def test_row_128_the_hub_never_calls_such_an_address(api: Api, address: str) -> None:
+    admin = await api.user("admin")
+    fields = {"name": "bad", "dialect": "push", "address": address}
+    refused(await admin("POST", "/api/admin/interfaces", json_body=fields), 422, "bad_url")
+
+
+async def test_pause_and_resume(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    async with worker(api) as one:
+        path = f"/api/admin/interfaces/{one.name}"
+        paused = fine(await admin("PATCH", path, json_body={"paused": True, "note": "dust"}))
+        assert (paused["state"], paused["note"]) == ("paused", "dust")
+        task = await person.create(one.model)
+        assert (await person.get(f"/api/tasks/{task['id']}"))["state"] == "waiting"
+        assert fine(await admin("PATCH", path, json_body={"paused": False}))["state"] in ("ready", "busy")
+        assert (await one.take()).task == task["id"]
+
+
+async def test_drain_asks_the_service_to_finish(api: Api) -> None:
+    admin = await api.user("admin")
+    async with worker(api) as one:
+        drained = fine(await admin("PATCH", f"/api/admin/interfaces/{one.name}", json_body={"drain": True}))
+        assert (drained["state"], drained["draining"]) == ("draining", True)
+        assert "admin" in (await one.expect(Drain)).reason
+        resumed = fine(await admin("PATCH", f"/api/admin/interfaces/{one.name}", json_body={"drain": False}))
+        assert resumed["state"] == "ready"
+
+
+async def test_disabled_and_removed_services_have_to_go(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    for end in ("disable", "delete"):
+        async with worker(api) as one:
+            task = await person.create(one.model)
+            await one.take()
+            path = f"/api/admin/interfaces/{one.name}"
+            if end == "disable":
+                assert fine(await admin("PATCH", path, json_body={"enabled": False}))["state"] == "disabled"
+            else:
+                fine(await admin("DELETE", path), 204)
+                refused(await admin("DELETE", path), 404, "not_found")
+            assert (await one.closed())[0] == 4403
+            await eventually(lambda: api.hub.runner.released[task["id"]].state is State.WAITING)
+            assert (await person.get(f"/api/tasks/{task['id']}"))["blocked_by"] == "no_worker_for_model"
+
+
+async def test_a_pending_service_is_let_in(api: Api) -> None:
+    admin = await api.user("admin")
+    said = {"interfaceAddress": "http://10.9.8.7:8000", "Identification": api.hub.settings.interface_identification}
+    fine(await api("POST", "/api/tasks/interface/heartbeat", json_body=said))
+    await eventually(lambda: "10-9-8-7-8000" in api.hub.rooms.registry.records)
+    assert (await named(admin, "10-9-8-7-8000"))["state"] == "pending"
+    changes = {"pending": False, "models": ["m:Model M"], "slots": 2, "path": "/api/video/segment"}
+    let_in = fine(await admin("PATCH", "/api/admin/interfaces/10-9-8-7-8000", json_body=changes))
+    assert (let_in["state"], let_in["path"]) == ("offline", "/api/video/segment")
+    fine(await api("POST", "/api/tasks/interface/heartbeat", json_body=said))
+    here = await named(admin, "10-9-8-7-8000")
+    assert (here["state"], here["session"]["transport"], here["models"], here["slots"]) == ("ready", "seed", ["m"], 2)
+    fine(await admin("PATCH", "/api/admin/interfaces/10-9-8-7-8000", json_body={"models": ["n"], "slots": 3}))
+    assert ((await named(admin, "10-9-8-7-8000"))["models"], api.hub.runner.core.ready_workers("n")) == (["n"], 1)
+    fine(await admin("DELETE", "/api/admin/interfaces/10-9-8-7-8000"), 204)
+
+
+async def test_what_another_process_changes_is_noticed(api: Api) -> None:
+    """The command line writes records beside a running hub."""
+    async with worker(api) as one:
+        session = api.hub.runner.core.session_of(one.name)
+        assert session is not None
+        record = await api.hub.rooms.store.get(Interface, one.name)
+        assert record is not None
+        await api.hub.rooms.store.commit([Save(replace(record, paused=True, version=2), 1)])
+        await eventually(lambda: session.free == 0)
+        await api.hub.rooms.store.commit([Save(replace(record, paused=False, version=3), 2)])
+        await eventually(lambda: session.free == 1)
+        await api.hub.rooms.store.commit([Save(replace(record, enabled=False, version=4), 3)])
+        assert (await one.closed())[0] == 4403
+
+
+# --- users and numbers ------------------------------------------------------------------------------------------
+
+
+async def test_users_are_listed_and_changed(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    [shown] = [each for each in await everything(admin, "/api/admin/users") if each["id"] == person.user.id]
+    assert (shown["role"], shown["disabled"], shown["email"]) == ("user", False, person.user.email)
+    assert not {"password_hash", "token_epoch"} & shown.keys()
+    path = f"/api/admin/users/{person.user.id}"
+    assert fine(await admin("PATCH", path, json_body={"role": "admin"}))["role"] == "admin"
+    assert (await person.get("/api/admin/stats"))["users"] > 1
+    assert fine(await admin("PATCH", path, json_body={"role": "user"}))["role"] == "user"
+    refused(await person("GET", "/api/admin/stats"), 403, "forbidden")
+    refused(await admin("PATCH", path, json_body={"role": "king"}), 422, "invalid")
+    refused(await admin("PATCH", path, json_body={"email": "x@y.z"}), 422, "invalid")
+    refused(await admin("PATCH", "/api/admin/users/x", json_body={}), 404, "not_found")
+
+
+async def test_a_disabled_user_is_out_at_once_and_may_come_back(api: Api) -> None:
+    admin = await api.user("admin")
+    account = {"email": "gone@test.example", "password": "a sentence that works"}
+    made = fine(await api("POST", "/api/auth/register", json_body=account), 201)
+    path = f"/api/admin/users/{made['user']['id']}"
+    assert fine(await api("GET", "/api/auth/me", token=made["token"]))
+    assert fine(await admin("PATCH", path, json_body={"disabled": True}))["disabled"] is True
+    refused(await api("GET", "/api/auth/me", token=made["token"]), 401, "unauthorized")
+    refused(await api("POST", "/api/auth/login", json_body=account), 403, "account_disabled")
+    wrong = {**account, "password": "another sentence"}
+    refused(await api("POST", "/api/auth/login", json_body=wrong), 401, "bad_credentials")
+    fine(await admin("PATCH", path, json_body={"disabled": False}))
+    refused(await api("GET", "/api/auth/me", token=made["token"]), 401, "unauthorized")
+    fine(await api("POST", "/api/auth/login", json_body=account))
+
+
+async def test_there_is_always_an_admin(api: Api) -> None:
+    admin = await api.user("admin")
+    others = [each for each in await everything(admin, "/api/admin/users") if each["role"] == "admin"]
+    for other in others:
+        if other["id"] != admin.user.id:
+            fine(await admin("PATCH", f"/api/admin/users/{other['id']}", json_body={"role": "user"}))
+    path = f"/api/admin/users/{admin.user.id}"
+    refused(await admin("PATCH", path, json_body={"role": "user"}), 409, "last_admin")
+    refused(await admin("PATCH", path, json_body={"disabled": True}), 409, "last_admin")
+    assert (await admin.get("/api/admin/stats"))["users"] > 0
+
+
+async def test_stats(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    before = await admin.get("/api/admin/stats")
+    async with worker(api, slots=3) as one:
+        await person.create(one.model)
+        await one.take()
+        stats = await admin.get("/api/admin/stats")
+    assert stats["tasks"].keys() == {"waiting", "processing", "completed", "failed", "cancelled"}
+    assert stats["tasks"]["processing"] == before["tasks"]["processing"] + 1
+    assert stats["sessions"]["ready"] >= 1 and stats["slots"]["all"] >= 3
+    assert stats["slots"]["free"] <= stats["slots"]["all"] - 1
+    assert stats["disk"].keys() == {"data", "videos", "backgrounds", "output"}
+    assert all(0 < space["free"] <= space["total"] for space in stats["disk"].values())

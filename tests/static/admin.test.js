@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+
+import { Admin } from "../../static/js/admin.js";
+import { FakeClock } from "./fakes.js";
+
+/** An API whose answers a test gives by path; what was asked is in `asked`. */
+function fakeApi(answers = {}) {
+  const asked = [];
+  return {
+    asked,
+    answers: { "/api/admin/stats": { tasks: {} }, ...answers },
+    async request(method, path, body) {
+      asked.push([method, path, body]);
+      const answer = this.answers[path.split("?")[0]] ?? { items: [], next: null };
+      if (answer instanceof Error) throw answer;
+      return typeof answer === "function" ? answer(path) : answer;
+    },
+  };
+}
+
+const settled = () => new Promise((resolve) => { setImmediate(resolve); });
+
+describe("what an admin sees", () => {
+  test("is asked for again and again, until somebody goes", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi();
+    const admin = new Admin(api, { timers: clock });
+    admin.start();
+    await settled();
+    assert.equal(api.asked.length, 3);
+    clock.pass(2000);
+    await settled();
+    assert.equal(api.asked.length, 6);
+    admin.stop();
+    clock.pass(10_000);
+    await settled();
+    assert.equal(api.asked.length, 6);
+    assert.equal(clock.waiting, 0);
+  });
+
+  test("is not asked for while nobody looks, and again when somebody does", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi();
+    let visible = false;
+    const admin = new Admin(api, { timers: clock, visible: () => visible });
+    admin.start();
+    await settled();
+    assert.equal(api.asked.length, 0);
+    visible = true;
+    clock.pass(2000);
+    await settled();
+    assert.equal(api.asked.length, 3);
+    admin.stop();
+  });
+
+  test("stays as it was when the hub does not answer, with the problem beside it", async () => {
+    const api = fakeApi({ "/api/admin/interfaces": { items: [{ name: "a" }], next: null } });
+    const admin = new Admin(api);
+    await admin.refresh();
+    assert.deepEqual(admin.services, [{ name: "a" }]);
+    api.answers["/api/admin/stats"] = new Error("away");
+    await admin.refresh();
+    assert.equal(admin.problem.message, "away");
+    assert.deepEqual(admin.services, [{ name: "a" }]);
+    api.answers["/api/admin/stats"] = { tasks: {} };
+    await admin.refresh();
+    assert.equal(admin.problem, null);
+  });
+
+  test("all pages of services are read", async () => {
+    const pages = (path) => (path.includes("cursor=a%20b") ? { items: [2], next: null } : { items: [1], next: "a b" });
+    const admin = new Admin(fakeApi({ "/api/admin/interfaces": pages }));
+    await admin.refresh();
+    assert.deepEqual(admin.services, [1, 2]);
+  });
+
+  test("another list is shown, and an answer to the one before is dropped", async () => {
+    let answerLate;
+    const late = new Promise((resolve) => { answerLate = resolve; });
+    const api = fakeApi({
+      "/api/tasks/admin/pending": () => late,
+      "/api/admin/tasks": (path) => ({ items: [path], next: null }),
+    });
+    const admin = new Admin(api);
+    const first = admin.refresh();
+    await admin.show("failed");
+    answerLate({ items: ["late"], next: null });
+    await first;
+    assert.deepEqual(admin.tasks, ["/api/admin/tasks?limit=50&state=failed"]);
+  });
+});
+
+test("what an admin does is sent, and shown at once", async () => {
+  const api = fakeApi();
+  const admin = new Admin(api);
+  await admin.change("box 1", { paused: true });
+  await admin.rotate("box 1");
+  await admin.remove("box 1");
+  await admin.move("7", "requeue");
+  await admin.add({ name: "new" });
+  const done = api.asked.filter(([method]) => method !== "GET");
+  assert.deepEqual(done, [
+    ["PATCH", "/api/admin/interfaces/box%201", { paused: true }],
+    ["POST", "/api/admin/interfaces/box%201/rotate", undefined],
+    ["DELETE", "/api/admin/interfaces/box%201", undefined],
+    ["POST", "/api/admin/tasks/7/requeue", undefined],
+    ["POST", "/api/admin/interfaces", { name: "new" }],
+  ]);
+  assert.equal(api.asked.length - done.length, 15);
+});

@@ -166,7 +166,7 @@ class Models(Endpoint):
     async def get(self) -> None:
         core = self.rooms.runner.core
         known = sorted(core.models.values(), key=lambda model: model.id)
-        items: list[Any] = [views.model(model, core.ready_workers(model.id)) for model in known]
+        items: list[Any] = [views.model(model, core.ready_workers(model.id), core.work.estimates.rate(model.id)) for model in known]
         items.sort(key=lambda item: item["workers_ready"] == 0)
         self.answer({"items": items, "next": None})
 

@@ -32,7 +32,7 @@ from worker.local import LocalWorker
 from . import logs, messages
 from .account import Role, SignInLimiter, User, check_new_password, new_user
 from .clock import SystemClock
-from .core import Core, Link, Rules
+from .core import Core, Link
 from .effects import Outcome, Save
 from .errors import HubError
 from .ids import new_id
@@ -40,6 +40,7 @@ from .interface import Interface, new_token, register
 from .links import Links
 from .media import Purpose
 from .ports import Store
+from .rules import Rules
 from .runner import Runner
 from .settings import BadSettings, Settings
 from .task import Source, Task

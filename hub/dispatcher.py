@@ -1,129 +1,186 @@
 """Who waits, and who is offered what next.
 
-Owns the order of waiting tasks, per model. Never changes a task and never sends: it answers "which task for this
-worker". The cost of an answer depends on the worker's models, not on how many tasks wait.
+Owns the waiting tasks by model, what each owner has had (see fairness), and why a task waits. Never changes a task and
+never sends: it answers "which task for this worker". The cost of an answer depends on the worker's models and on the
+tasks that this worker may not have, not on how many tasks wait.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 
+from .fairness import FairQueue, Key, Shares, key_of
 from .session import Phase, WorkerSession
 from .task import Task
 
-LEFT_OUT_S = 5.0  # seconds for which a worker that declined a task is not offered it again
-
-Key = tuple[int, float, str]  # lower first: higher priority, then older, then the id
+LEFT_OUT_S = 5.0  # seconds for which a worker that let an offer pass is not offered that task again
+PREFER_S = 2.0  # seconds for which a task waits for a worker that has its model loaded, if there is one
+LOOKED_AT = 50  # tasks, and owners, that are passed over for one worker before it is left idle for a moment
 
 
 @dataclass(slots=True)
 class Waiting:
-    """One waiting task as the dispatcher sees it."""
+    """One waiting task as the dispatcher sees it; `cost` is its expected seconds, `since` when it could be offered."""
 
     model: str
+    owner: str
     key: Key
+    cost: float
     not_before: float
+    since: float
     queued: bool = False
-    left_out: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, float] | None = None
+
+    def may_go_to(self, session: WorkerSession, warm: Collection[str], now: float) -> bool:
+        """Whether this worker may be offered the task now."""
+        if self.left_out is not None and self.left_out.get(session.worker, 0.0) > now:
+            return False
+        return session.warm == self.model or self.model not in warm or now >= self.since + PREFER_S
 
 
 class Dispatcher:
-    """The waiting tasks, ready to be matched with workers."""
+    """The waiting tasks, ready to be matched; `cap` is how many tasks of one owner run at once (0: any)."""
 
-    def __init__(self) -> None:
+    def __init__(self, cap: int = 0) -> None:
+        self.shares = Shares(cap)
         self.waiting: dict[str, Waiting] = {}
-        self.queues: dict[str, list[Key]] = {}
+        self.queues: dict[str, FairQueue] = {}
         self.sleeping: list[tuple[float, str]] = []
+        self.charged: dict[str, tuple[str, float]] = {}
 
-    def add(self, task: Task, now: float, left_out: dict[str, float] | None = None) -> None:
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def add(self, task: Task, cost: float, now: float, left_out: dict[str, float] | None = None) -> None:
         """A task waits from now on; before `task.not_before` it is not offered."""
-        key = (-task.priority, task.created_at, task.id)
-        entry = self.waiting[task.id] = Waiting(task.model, key, task.not_before, left_out=left_out or {})
+        self.remove(task.id)
+        key = key_of(task.created_at, task.priority, task.id)
+        entry = Waiting(task.model, task.owner, key, cost, task.not_before, now, left_out=left_out)
+        self.waiting[task.id] = entry
         if task.not_before > now:
             heapq.heappush(self.sleeping, (task.not_before, task.id))
         else:
-            self.queue(entry)
+            self.queue(entry, now)
 
-    def queue(self, entry: Waiting) -> None:
+    def queue(self, entry: Waiting, now: float) -> None:
         """A task can be offered from now on."""
-        entry.queued = True
-        heapq.heappush(self.queues.setdefault(entry.model, []), entry.key)
+        entry.queued, entry.since = True, now
+        queue = self.queues.get(entry.model)
+        if queue is None:
+            queue = self.queues[entry.model] = FairQueue(self.shares)
+        queue.add(entry.owner, entry.key)
 
-    def remove(self, task_id: str) -> Waiting | None:
-        """A task does not wait any more; its place in the queue is dropped when it comes up."""
-        return self.waiting.pop(task_id, None)
+    def remove(self, task_id: str) -> None:
+        """A task does not wait any more."""
+        entry = self.waiting.pop(task_id, None)
+        if entry is not None and entry.queued:
+            self.queues[entry.model].discard(entry.owner, entry.key)
 
-    def wake(self, now: float) -> bool:
-        """Queue the tasks whose time has come; True if there were any."""
-        woken = False
+    def wake(self, now: float) -> None:
+        """Queue the tasks whose time has come."""
         while self.sleeping and self.sleeping[0][0] <= now:
             not_before, task_id = heapq.heappop(self.sleeping)
             entry = self.waiting.get(task_id)
-            if entry is not None and not entry.queued and entry.not_before == not_before:
-                self.queue(entry)
-                woken = True
-        return woken
+            if entry is None or entry.queued or task_id in self.charged or entry.not_before != not_before:
+                continue
+            self.queue(entry, now)
 
-    def match(self, sessions: Iterable[WorkerSession], now: float) -> list[tuple[str, WorkerSession]]:
-        """Pairs of task id and worker session, best task first; matched tasks leave the queue.
+    def put_back(self, task: Task, left_out: str | None, now: float, seconds: float = LEFT_OUT_S) -> None:
+        """An offer came to nothing: the task waits again, and the worker `left_out` is not asked for some seconds."""
+        entry = self.waiting[task.id]
+        owner, cost = self.charged.pop(task.id)
+        self.shares.ended(owner, -cost)
+        barred = entry.left_out
+        if left_out is not None:
+            barred = {**(barred or {}), left_out: now + seconds}
+        self.add(task, entry.cost, now, barred)
 
-        The freest worker is asked first, and a task goes to a worker that has its model and did not decline it.
+    def leave_out(self, task_id: str, worker: str, until: float) -> None:
+        """A worker is not offered this task before `until` (seconds)."""
+        entry = self.waiting[task_id]
+        entry.left_out = {**(entry.left_out or {}), worker: until}
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def began(self, task_id: str, owner: str, cost: float) -> None:
+        """A task is offered or runs: its owner is charged."""
+        if task_id not in self.charged:
+            self.charged[task_id] = (owner, cost)
+            self.shares.began(owner, cost)
+
+    def ended(self, task_id: str, seconds: float | None = None) -> None:
+        """A task runs no longer; its owner pays for the `seconds` it took, if that is known."""
+        owner, cost = self.charged.pop(task_id, ("", 0.0))
+        if owner:
+            self.shares.ended(owner, 0.0 if seconds is None else seconds - cost)
+
+    # --- matching -----------------------------------------------------------------------------------------------
+
+    def match(self, sessions: Collection[WorkerSession], now: float) -> list[tuple[str, WorkerSession]]:
+        """Pairs of task id and worker session, best task first; matched tasks leave the queue and are charged.
+
+        The freest worker is asked first. A task goes to a worker that has its model, is not left out, and, for a
+        bounded time, has that model loaded.
         """
         pairs: list[tuple[str, WorkerSession]] = []
-        for session in sorted(sessions, key=lambda session: -session.free):
+        warm = {session.warm for session in sessions if session.warm and session.usable}
+        for session in sorted((s for s in sessions if s.free), key=lambda s: -s.free):
             for _ in range(session.free):
-                task_id = self.take(session, now)
+                task_id = self.take(session, warm, now)
                 if task_id is None:
                     break
                 pairs.append((task_id, session))
         return pairs
 
-    def take(self, session: WorkerSession, now: float) -> str | None:
+    def take(self, session: WorkerSession, warm: Collection[str], now: float) -> str | None:
         """The best waiting task for one worker, taken out of the queue, or None."""
-        firsts = [key for model in session.models if (key := self.pop(model, session.worker, now)) is not None]
+        firsts = [found for model in session.models if (found := self.first(model, session, warm, now)) is not None]
         if not firsts:
             return None
-        best = min(firsts)
-        for key in firsts:
-            if key != best:
-                heapq.heappush(self.queues[self.waiting[key[2]].model], key)
-        self.waiting[best[2]].queued = False
-        return best[2]
+        _, key = min(firsts)
+        task_id = key[1]
+        entry = self.waiting[task_id]
+        self.queues[entry.model].discard(entry.owner, key)
+        entry.queued = False
+        self.began(task_id, entry.owner, entry.cost)
+        return task_id
 
-    def pop(self, model: str, worker: str, now: float) -> Key | None:
-        """Take the first key off a model's queue that this worker may be offered; those before it stay."""
-        queue = self.queues.get(model, [])
-        passed: list[Key] = []
-        found: Key | None = None
-        while queue and found is None:
-            key = heapq.heappop(queue)
-            entry = self.current(key)
-            if entry is not None and entry.left_out.get(worker, 0.0) <= now:
-                found = key
-            elif entry is not None:
-                passed.append(key)
-        for key in passed:
-            heapq.heappush(queue, key)
-        return found
+    def first(
+        self, model: str, session: WorkerSession, warm: Collection[str], now: float
+    ) -> tuple[float, Key] | None:
+        """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued."""
+        queue = self.queues.get(model)
+        if queue is None:
+            return None
+        with closing(queue.users()) as users:
+            for user in islice(users, LOOKED_AT):
+                for key in islice(queue.lines[user], LOOKED_AT):
+                    if self.waiting[key[1]].may_go_to(session, warm, now):
+                        return self.shares.start_tag(user), key
+        return None
 
-    def current(self, key: Key) -> Waiting | None:
-        """The task that a queued key stands for, if it waits in this place."""
-        entry = self.waiting.get(key[2])
-        return entry if entry is not None and entry.queued and entry.key == key else None
+    # --- telling ------------------------------------------------------------------------------------------------
 
-    def put_back(self, task: Task, declined_by: str | None, now: float) -> None:
-        """An offer came to nothing: the task waits again, and whoever declined it is left out for a while."""
+    def position(self, task: Task) -> int | None:
+        """About which place in line a waiting task has, from 1; None while it is not in line."""
         entry = self.waiting.get(task.id)
-        left_out = entry.left_out if entry is not None else {}
-        if declined_by is not None:
-            left_out[declined_by] = now + LEFT_OUT_S
-        self.add(task, now, left_out)
+        if entry is None or not entry.queued:
+            return None
+        return 1 + self.queues[entry.model].position(entry.owner, entry.key, max(entry.cost, 1e-9))
 
     def blocked_by(self, task: Task, sessions: Iterable[WorkerSession]) -> str | None:
-        """Why a waiting task waits: nobody has its model, or everybody who has is busy."""
+        """Why a waiting task waits; None where nothing but its turn, or a moment, stands in the way."""
+        entry = self.waiting.get(task.id)
+        if entry is None or task.id in self.charged:
+            return None
         able = [s for s in sessions if task.model in s.models and s.phase is Phase.READY and s.attached]
         if not able:
             return "no_worker_for_model"
+        if all(session.paused for session in able):
+            return "paused"
+        if self.shares.capped(task.owner):
+            return "your_limit"
         return None if any(session.free for session in able) else "all_busy"

@@ -38,7 +38,9 @@ class WorkerSession:
     """The life of one worker instance, over any number of connections.
 
     `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
-    the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them.
+    the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
+    maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
+    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -52,6 +54,9 @@ class WorkerSession:
         self.offers: dict[str, Offered] = {}
         self.leases: dict[str, str] = {}
         self.untold: set[str] = set()
+        self.stopping: dict[str, float] = {}
+        self.warm = ""
+        self.paused = False
         self.seen = hello.n
         self.last_number = 0
         self.outbox: deque[Message] = deque()
@@ -65,11 +70,21 @@ class WorkerSession:
         self.slots = hello.slots
 
     @property
+    def usable(self) -> bool:
+        """Whether the worker takes offers at all: connected, ready, not paused."""
+        return self.phase is Phase.READY and self.attached and not self.paused
+
+    @property
     def free(self) -> int:
-        """Slots that can be offered now: none unless the worker is connected and ready."""
-        if self.phase is not Phase.READY or not self.attached:
+        """Slots that can be offered now."""
+        if not self.usable:
             return 0
-        return max(0, self.slots - len(self.offers) - len(self.leases))
+        return max(0, self.slots - len(self.offers) - len(self.leases) - len(self.stopping))
+
+    def stopped(self, slots_free: int) -> None:
+        """The worker says how many slots are free: if that leaves none for what it should stop, that has stopped."""
+        if slots_free >= self.slots - len(self.leases):
+            self.stopping.clear()
 
     def post(self, message: Message) -> bytes:
         """Number a message, keep it until it is acknowledged, and give its bytes."""

@@ -369,4 +369,4 @@ def test_p14_what_is_remembered_of_ended_work_is_bounded(world: World, monkeypat
     monkeypatch.setattr(core, "ENDED_KEPT", 2)
     for number in range(6):
         world.complete(world.running(f"task-{number}"))
-    assert (len(world.core.finished), list(world.core.ended)) == (3, ["task-4", "task-5"])
+    assert (len(world.core.work.finished), list(world.core.work.ended)) == (3, ["task-4", "task-5"])

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hub.core import Core, Link, Rules
+from hub.core import Core, Link
+from hub.rules import Rules
 from hub.effects import Effect, Publish, Save, Send, Verify
 from hub.media import Facts, Media, Mismatch, Purpose
 from hub.messages import (
@@ -145,8 +146,8 @@ def check(core: Core) -> None:
     """The core's tables agree with each other."""
     leased = {task.lease.id: task.id for task in core.tasks.values() if task.lease is not None}
     assert core.leases == leased
-    assert set(core.paces) == set(leased.values())
-    assert set(core.verifying) <= set(leased.values())
+    assert set(core.work.pacing.paces) == set(leased.values())
+    assert set(core.work.verifying) <= set(leased.values())
     assert set(core.dispatcher.waiting) == set(core.tasks) - set(leased.values())
     assert core.by_worker == {session.worker: session.id for session in core.sessions.values()}
     offered = {}

@@ -2,25 +2,33 @@
 
 Owns the waiting order of one model and the shares that all models have in common. Work is charged when it starts, by
 its expected seconds, and corrected when it ends. Who has had least comes first; who has been away is not owed the past
-(the start tag of Goyal, Vin, Cheng: Start-time Fair Queuing, 1996). Nobody starves: a waiting user's tag stands still
-while the others' grow. Never knows a worker.
+(the start tag of Goyal, Vin, Cheng: Start-time Fair Queuing, 1996). Nobody starves: a turn keeps its tag while it
+waits, and whatever is served moves the tags of those who come later. Never knows a worker.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, insort
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from itertools import islice
+
+from .estimate import size_of
+from .task import Task
 
 AGING_S = 600.0  # a task that has waited this long counts one step of priority more
+CROWD = 32  # users up to whom seconds are shared exactly; newcomers get so many for each that somebody is ahead of them
+GONE = 256  # tasks that have left the front of a line before the line is moved up
+LOOKED_AT = 1000  # other users that a position looks at; the rest are taken to be like them
+KEPT = 1000  # users whose share is remembered without asking whether it still matters
 
 Key = tuple[float, str]  # creation time, earlier by AGING_S for each step of priority, then the id: lower goes first
 
 
-def key_of(created_at: float, priority: int, task_id: str) -> Key:
+def order(task: Task) -> Key:
     """A task's fixed place among its owner's: priority plus age, written so that it never has to be updated."""
-    return created_at - priority * AGING_S, task_id
+    return task.created_at - task.priority * AGING_S, task.id
 
 
 class Shares:
@@ -34,23 +42,29 @@ class Shares:
         self.virtual = 0.0
         self.finish: dict[str, float] = {}
         self.running: dict[str, int] = {}
+        self.prune_at = KEPT
 
     def start_tag(self, user: str) -> float:
-        """Where a user's next task starts: not before what is served now, not before what the user had."""
-        return max(self.virtual, self.finish.get(user, 0.0))
+        """Where a user who asks now starts: not before what is served now, not before what the user had."""
+        return max(self.virtual, self.had(user))
+
+    def had(self, user: str) -> float:
+        """Up to where a user was served."""
+        return self.finish.get(user, 0.0)
 
     def capped(self, user: str) -> bool:
         """Whether a user has as many tasks running as are allowed."""
         return bool(self.cap) and self.running.get(user, 0) >= self.cap
 
-    def began(self, user: str, cost: float) -> None:
-        """A task of this user starts; `cost` is its expected seconds."""
-        tag = self.start_tag(user)
-        self.virtual = tag
-        self.finish[user] = tag + cost
+    def began(self, user: str, cost: float, tag: float | None = None) -> None:
+        """A task of this user starts, in the turn that began at `tag`; `cost` is its expected seconds."""
+        start = self.start_tag(user) if tag is None else max(tag, self.had(user))
+        self.virtual = max(self.virtual + cost / CROWD, start)
+        self.finish[user] = start + cost
         self.running[user] = self.running.get(user, 0) + 1
-        if len(self.finish) > 1000 and len(self.finish) > 4 * len(self.running):
+        if len(self.finish) > self.prune_at:
             self.finish = {user: tag for user, tag in self.finish.items() if tag > self.virtual}
+            self.prune_at = max(KEPT, 2 * len(self.finish))
 
     def ended(self, user: str, correction: float) -> None:
         """A task of this user is over; `correction` is real minus expected seconds."""
@@ -63,107 +77,149 @@ class Shares:
             self.running.pop(user, None)
 
 
-@dataclass(slots=True)
 class Line:
-    """One user's waiting tasks for one model, in order; `head` is how many at the front are gone already."""
+    """One user's waiting tasks for one model, in order; `gone` is how many at the front have left already."""
 
-    keys: list[Key] = field(default_factory=list)
-    head: int = 0
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.gone = 0
 
     def __len__(self) -> int:
-        return len(self.keys) - self.head
+        return len(self.tasks) - self.gone
 
-    def __iter__(self) -> Iterator[Key]:
-        for at in range(self.head, len(self.keys)):
-            yield self.keys[at]
+    def __iter__(self) -> Iterator[Task]:
+        return islice(self.tasks, self.gone, None)
 
-    def add(self, key: Key) -> None:
-        insort(self.keys, key, lo=self.head)
+    def __contains__(self, task: Task) -> bool:
+        return self.place(task) is not None
 
-    def discard(self, key: Key) -> None:
-        at = bisect_left(self.keys, key, lo=self.head)
-        if at == len(self.keys) or self.keys[at] != key:
-            return
-        if at > self.head:
-            del self.keys[at]
-            return
-        self.head += 1
-        if self.head > 64 and self.head * 2 > len(self.keys):
-            del self.keys[:self.head]
-            self.head = 0
+    def place(self, task: Task) -> int | None:
+        """Where in `tasks` it is, if it is."""
+        at = bisect_left(self.tasks, order(task), lo=self.gone, key=order)
+        return at if at < len(self.tasks) and self.tasks[at].id == task.id else None
 
-    def rank(self, key: Key) -> int:
-        """How many stand before `key`."""
-        return bisect_left(self.keys, key, lo=self.head) - self.head
+    def add(self, task: Task) -> None:
+        if self.gone and (not len(self) or order(task) < order(self.tasks[self.gone])):
+            self.gone -= 1
+            self.tasks[self.gone] = task
+        else:
+            insort(self.tasks, task, lo=self.gone, key=order)
+
+    def discard(self, task: Task) -> bool:
+        """Take it out; False if it was not there."""
+        at = self.place(task)
+        if at is None:
+            return False
+        if at > self.gone:
+            del self.tasks[at]
+            return True
+        self.gone += 1
+        if self.gone >= GONE:
+            del self.tasks[:self.gone]
+            self.gone = 0
+        return True
+
+    def rank(self, task: Task) -> int:
+        """How many stand before it."""
+        return bisect_left(self.tasks, order(task), lo=self.gone, key=order) - self.gone
 
 
 class FairQueue:
-    """The waiting tasks of one model."""
+    """The waiting tasks of one model; `size` is their number and `work` what they are, in megapixel-frames.
+
+    A user with waiting tasks has one turn, at a tag that stays until it is used: `turns` is a heap of them, in which
+    those that are not in `entered` any more are dropped late. Who is at the cap has none until a task of theirs ends.
+    """
 
     def __init__(self, shares: Shares) -> None:
         self.shares = shares
         self.lines: dict[str, Line] = {}
-        self.turns: list[tuple[float, int, str]] = []  # a heap of users; entries that are out of date are dropped late
+        self.turns: list[tuple[float, int, str]] = []
         self.entered: dict[str, tuple[float, int]] = {}
         self.count = 0
+        self.size = 0
+        self.work = 0.0
 
-    def add(self, user: str, key: Key) -> None:
+    def add(self, task: Task) -> None:
         """A task waits."""
-        line = self.lines.get(user)
+        line = self.lines.get(task.owner)
         if line is None:
-            line = self.lines[user] = Line()
-        line.add(key)
-        self.enter(user)
+            line = self.lines[task.owner] = Line()
+        line.add(task)
+        self.size += 1
+        self.work += size_of(task.video.facts)
+        self.enter(task.owner)
 
-    def discard(self, user: str, key: Key) -> None:
-        """A task waits no longer."""
-        line = self.lines.get(user)
-        if line is not None:
-            line.discard(key)
-            if not len(line):
-                del self.lines[user]
-                self.entered.pop(user, None)
+    def discard(self, task: Task) -> bool:
+        """A task waits no longer; False if it did not wait here."""
+        line = self.lines.get(task.owner)
+        if line is None or not line.discard(task):
+            return False
+        self.size -= 1
+        self.work = self.work - size_of(task.video.facts) if self.size else 0.0
+        if not len(line):
+            del self.lines[task.owner]
+            self.entered.pop(task.owner, None)
+        return True
+
+    def __contains__(self, task: Task) -> bool:
+        line = self.lines.get(task.owner)
+        return line is not None and task in line
 
     def enter(self, user: str) -> None:
-        """Give a user a turn, by what that user has had until now."""
-        tag = self.shares.start_tag(user)
-        known = self.entered.get(user)
-        if known is None or known[0] != tag:
-            self.count += 1
-            self.entered[user] = (tag, self.count)
+        """See that a user who waits has a turn, by what that user has had; one that is as good already is kept."""
+        if user not in self.lines:
+            return
+        tag, known = self.shares.start_tag(user), self.entered.get(user)
+        if known is not None and known[0] <= tag:
+            return
+        self.count += 1
+        self.entered[user] = (tag, self.count)
+        if len(self.turns) > 64 + 2 * len(self.entered):
+            self.turns = [(tag, count, user) for user, (tag, count) in self.entered.items()]
+            heapq.heapify(self.turns)
+        else:
             heapq.heappush(self.turns, (tag, self.count, user))
 
-    def users(self) -> Generator[str, None, None]:
-        """Users with waiting tasks who may run one, whose turn it is first; taking one does not end it."""
+    def users(self) -> Generator[tuple[float, str], None, None]:
+        """Users with waiting tasks who may run one, and their tags, whose turn it is first; looking does not use it."""
         passed: list[tuple[float, int, str]] = []
         try:
             while self.turns:
-                turn = self.turns[0]
+                turn = heapq.heappop(self.turns)
                 tag, count, user = turn
                 if self.entered.get(user) != (tag, count):
-                    heapq.heappop(self.turns)
-                elif tag < self.shares.start_tag(user):
-                    heapq.heappop(self.turns)
+                    continue
+                if self.shares.capped(user):
+                    del self.entered[user]
+                elif tag < self.shares.had(user):
+                    del self.entered[user]
                     self.enter(user)
                 else:
-                    heapq.heappop(self.turns)
                     passed.append(turn)
-                    if not self.shares.capped(user):
-                        yield user
+                    yield tag, user
         finally:
             for turn in passed:
                 heapq.heappush(self.turns, turn)
 
-    def position(self, user: str, key: Key, cost: float) -> int:
-        """About how many tasks go first, if all cost `cost` seconds: one's own before it, and the others' turns."""
-        line = self.lines.get(user)
-        if line is None:
-            return 0
-        own = line.rank(key)
-        tag = self.shares.start_tag(user) + own * cost
-        ahead = own
-        for other, theirs in self.lines.items():
-            if other != user:
-                turns = (tag - self.shares.start_tag(other)) / cost
-                ahead += max(0, min(len(theirs), int(turns) + (1 if turns > 0 else 0)))
-        return ahead
+    def turn(self, user: str) -> tuple[float, int]:
+        """A user's turn: its tag, and its number among equals."""
+        tag, count = self.entered.get(user, (self.shares.start_tag(user), self.count + 1))
+        return max(tag, self.shares.had(user)), count
+
+    def position(self, task: Task, cost: float) -> int:
+        """About how many tasks go first, if all take `cost` seconds: one's own before it, and the others' turns."""
+        own = self.lines[task.owner].rank(task)
+        tag, count = self.turn(task.owner)
+        others, ahead, seen = len(self.lines) - 1, 0, 0
+        for user, line in islice(self.lines.items(), LOOKED_AT + 1):
+            if user != task.owner:
+                their_tag, their_count = self.turn(user)
+                turns = (tag - their_tag) / cost + own
+                whole = round(turns)
+                if abs(turns - whole) < 1e-6:
+                    ahead += max(0, min(len(line), whole + (their_count < count)))
+                else:
+                    ahead += max(0, min(len(line), math.ceil(turns)))
+                seen += 1
+        return own + (ahead * others // seen if seen else 0)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .messages import Assign, Hello, Message, Model, encode
+from .task import Task
 
 OUTBOX = 1024  # messages kept for a worker that does not acknowledge
 
@@ -81,10 +82,17 @@ class WorkerSession:
             return 0
         return max(0, self.slots - len(self.offers) - len(self.leases) - len(self.stopping))
 
+    def begin(self, lease_id: str, task: Task) -> None:
+        """The worker gets a lease, and loads that task's model for it."""
+        self.leases[lease_id] = task.id
+        self.untold.add(lease_id)
+        self.warm = task.model
+
     def stopped(self, slots_free: int) -> None:
-        """The worker says how many slots are free: if that leaves none for what it should stop, that has stopped."""
-        if slots_free >= self.slots - len(self.leases):
-            self.stopping.clear()
+        """The worker says how many slots are free: so many of those that it should stop are still at work."""
+        working = self.slots - slots_free - len(self.leases.keys() - self.untold)
+        while len(self.stopping) > max(0, working):
+            del self.stopping[next(iter(self.stopping))]
 
     def post(self, message: Message) -> bytes:
         """Number a message, keep it until it is acknowledged, and give its bytes."""

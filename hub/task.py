@@ -230,7 +230,7 @@ def give_back(task: Task, lease_id: str, now: float) -> Task:
     held(task, lease_id)
     return advance(
         task, Move.RELEASED, now, lease=None, worker=None, phase=None, progress=0.0, message="",
-        attempt=task.attempt - 1,
+        attempt=task.attempt - 1, started_at=task.started_at if task.attempt > 1 else None,
     )
 
 

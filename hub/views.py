@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from .clock import rfc3339
-from .core import Outlook
 from .estimate import Span
 from .interface import OfferedModel
 from .media import Facts, Media, Purpose
+from .outlook import Outlook
 from .task import Output, Source, State, Task
 
 LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600

@@ -17,8 +17,9 @@ from .estimate import Estimates, size_of
 from .media import Media
 from .messages import Artifact
 from .pacing import Pacing
+from .parts import Parts
 from .rules import Rules
-from .task import Lease, Output, Problem, State, Task
+from .task import Lease, Output, Problem, Task
 
 FINISHED_KEPT = 10_000  # ended leases remembered, so that a report sent twice is answered like the first
 ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have heard of their end yet
@@ -45,8 +46,9 @@ class Workload:
         self.finished: OrderedDict[str, Report | None] = OrderedDict()
         self.ended: OrderedDict[str, Task] = OrderedDict()
         self.pacing = Pacing(rules.save_every_s, rules.publish_every_s)
-        self.dispatcher = Dispatcher(rules.user_cap)
+        self.dispatcher = Dispatcher(self.cost, rules.user_cap)
         self.estimates = Estimates()
+        self.parts = Parts()
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
@@ -66,12 +68,13 @@ class Workload:
         self.leases[grace.id] = task.id
         self.finished.pop(grace.id, None)
         self.pacing.begin(running, task.version, now, None)
-        self.dispatcher.began(task.id, task.owner, self.cost(task))
+        self.dispatcher.began(running)
 
-    def wait(self, task: Task, now: float) -> None:
-        """A task waits from now on."""
-        self.tasks[task.id] = task
-        self.dispatcher.add(task, self.cost(task), now)
+    def wait(self, task: Task, now: float) -> Task:
+        """A task waits from now on; the same task, sharing with others what it has in common with them."""
+        task = self.tasks[task.id] = self.parts.share(task)
+        self.dispatcher.add(task, now)
+        return task
 
     def cost(self, task: Task) -> float:
         """The seconds that a task is expected to take, for fairness: a guess where nothing is known."""
@@ -81,8 +84,8 @@ class Workload:
     def forget(self, task_id: str, seconds: float | None = None) -> None:
         """A task is nothing to this process any more: it ended after `seconds`, or another process moved it."""
         task = self.tasks.pop(task_id, None)
-        self.dispatcher.remove(task_id)
-        self.dispatcher.ended(task_id, seconds)
+        if task is not None:
+            self.dispatcher.forget(task, seconds if task.lease is not None else 0.0)
         self.pacing.end(task_id)
         self.verifying.pop(task_id, None)
         self.ended.pop(task_id, None)
@@ -110,7 +113,7 @@ class Workload:
     def assign(self, task: Task, lease: Lease, now: float) -> Task:
         """A worker takes a task."""
         after = moves.assign(task, lease, now)
-        self.dispatcher.remove(task.id)
+        self.dispatcher.remove(task)
         self.tasks[task.id] = after
         self.leases[lease.id] = task.id
         self.pacing.begin(after, after.version, now, now)
@@ -152,8 +155,11 @@ class Workload:
     def release(self, before: Task, after: Task, now: float) -> list[Effect]:
         """The task waits again."""
         previous = self.pacing.stored_version(before)
+        left_out = self.dispatcher.left_out.get(before.id, {})
         self.forget(before.id, self.pacing.seconds(before.id, now))
-        self.wait(after, now)
+        after = self.wait(after, now)
+        for worker, until in left_out.items():
+            self.dispatcher.leave_out(after.id, worker, until)
         return [Save(after, previous), Publish(after, messages.RELEASED)]
 
     # --- how an attempt ends ------------------------------------------------------------------------------------
@@ -217,7 +223,8 @@ class Workload:
                 found.append((task, lease, Problem("stalled", f"no progress on {lease.worker}")))
         return found
 
-    def waiting(self, task: Task) -> bool:
-        """Whether a task waits, as far as this process knows."""
-        known = self.tasks.get(task.id)
-        return known is not None and known.state is State.WAITING
+    def forgive(self, now: float) -> None:
+        """The hub itself was away: every lease gets a full heartbeat, and nobody has stalled."""
+        for task_id in self.leases.values():
+            self.extend(self.tasks[task_id], now)
+        self.pacing.forgive(now)

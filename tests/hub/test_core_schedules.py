@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hub.core import Core, Rules
+from hub.core import Core
 from hub.effects import Close, Effect, Save, Send, Verify
 from hub.errors import NotFound
 from hub.interface import OfferedModel
@@ -24,6 +24,7 @@ from hub.messages import (
     Accept, Assign, Bye, Cancel, Decline, Drain, Failed, FailedAck, LeaseLost, Message, Offer, Progress, Renew, Result,
     ResultAck, Status, Welcome, decode, to_worker,
 )
+from hub.rules import Rules
 from hub.task import IllegalMove, Task
 from worker.outbox import Outbox
 
@@ -280,9 +281,9 @@ class Day:
 
 
 HAPPENINGS = [
-    Day.connect, Day.connect, Day.disconnect, Day.crash, Day.speak, Day.answer, Day.answer, Day.answer, Day.work, Day.work,
-    Day.work, Day.leave, Day.submit, Day.submit, Day.read, Day.cancel, Day.retry, Day.look, Day.look, Day.tick, Day.tick,
-    Day.pause, Day.kill,
+    Day.connect, Day.connect, Day.disconnect, Day.crash, Day.speak, Day.answer, Day.answer, Day.answer, Day.work,
+    Day.work, Day.work, Day.leave, Day.submit, Day.submit, Day.read, Day.cancel, Day.retry, Day.look, Day.look,
+    Day.tick, Day.tick, Day.pause, Day.kill,
 ]
 SCHEDULES = st.lists(
     st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 7), st.integers(0, 60)), min_size=20, max_size=100,

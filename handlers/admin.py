@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from hub import account, views
+from hub import account
 from hub.account import Role, User
 from hub.effects import Save
 from hub.errors import Conflict, Invalid, NotFound
@@ -23,6 +23,7 @@ from hub.task import IllegalMove, State, Task
 from . import live
 from .base import Endpoint, check_id
 from .bodies import Form
+from .tasks import model_view
 
 
 class AdminEndpoint(Endpoint):
@@ -101,18 +102,18 @@ class CancelAnyTask(AnyTask):
 
 
 class RequeueTask(AnyTask):
-    """POST /api/admin/tasks/{id}/requeue: whatever became of it, it waits again, its attempts counted from zero."""
+    """POST /api/admin/tasks/{id}/requeue: whatever became of it, it waits again; a running attempt does not count."""
 
     async def post(self, id: str) -> None:
         task, runner, now = await self.stored(id), self.rooms.runner, self.rooms.clock.now()
         runner.check_ready()
         core = runner.core
-        task = core.newest(task)
+        task = core.work.newest(task)
         if task.state is State.COMPLETED:
             raise IllegalMove("a completed task is not done again", code="task_completed")
         if task.state is not State.WAITING:
-            effects = core.cancel(task, now) if task.state is State.PROCESSING else []
-            await runner.carry_out([*effects, *core.retry(task, now)])
+            again = core.requeue if task.state is State.PROCESSING else core.retry
+            await runner.carry_out(again(task, now))
         await self.tell(id)
 
 
@@ -165,7 +166,7 @@ class AllModels(AdminEndpoint):
         waiting = Counter(task.model for task in core.tasks.values() if task.state is State.WAITING)
         self.answer({"items": [
             {
-                **views.model(model, core.ready_workers(model.id)), "waiting": waiting[model.id],
+                **model_view(core, model), "waiting": waiting[model.id],
                 "interfaces": sorted(each.worker for each in core.sessions.values() if model.id in each.models),
             }
             for model in sorted(core.models.values(), key=lambda model: model.id)

@@ -10,12 +10,12 @@ import asyncio
 
 import structlog
 
+from hub.effects import Delete, Send
 from hub.errors import HubError
 from hub.interface import Interface
 from hub.messages import Drain
-from hub.effects import Delete, Send
 from hub.seed import SeedJob
-from hub.session import Phase, WorkerSession
+from hub.session import WorkerSession
 
 from .answers import Rooms
 from .shared_files import SharedFiles
@@ -31,13 +31,12 @@ CLOSE_FORBIDDEN = 4403
 class Registry:
     """What is known of all registered services.
 
-    `held` are the sessions that get no offers because an admin says so, `asked` the services that were asked to leave.
+    `asked` are the services that were asked to finish and leave.
     """
 
     def __init__(self, rooms: Rooms) -> None:
         self.rooms = rooms
         self.records: dict[str, Interface] = {}
-        self.held: set[str] = set()
         self.asked: set[str] = set()
 
     async def start(self) -> None:
@@ -95,33 +94,24 @@ class Registry:
                 record = await self.rooms.store.get(Interface, session.worker)
             if session.id in sessions:
                 self.apply(session, record)
-        self.held &= sessions.keys()
 
     def apply(self, session: WorkerSession, record: Interface | None) -> None:
         """Make one session what its record says."""
         if record is None or not welcome(record):
             self.dismiss(session, "an admin has disabled this interface service")
             return
-        self.hold(session, record.paused or record.draining)
+        self.hold(session, record)
         self.drain(session, record.draining)
         transport = self.rooms.runner.transports.get(session.id)
         if isinstance(transport, SeedService) and transport.interface != record:
             transport.describe(record)
 
-    def hold(self, session: WorkerSession, paused: bool) -> None:
-        """Offer nothing to a paused service, and again to one that is not."""
-        runner, now = self.rooms.runner, self.rooms.clock.now()
-        if paused and session.phase is Phase.READY:
-            session.phase = Phase.DRAINING
-            self.held.add(session.id)
-            runner.core.withdraw(session, now)
-        elif not paused and session.id in self.held:
-            self.held.discard(session.id)
-            session.phase = Phase.READY
-        else:
-            return
-        runner.decide(runner.core.dispatch(now))
-        log.info("interface_paused" if paused else "interface_resumed", worker=session.worker)
+    def hold(self, session: WorkerSession, record: Interface) -> None:
+        """Offer nothing to a service that rests, and again to one that does not."""
+        runner, before = self.rooms.runner, session.paused
+        runner.decide(runner.core.know(record, self.rooms.clock.now()))
+        if session.paused != before:
+            log.info("interface_paused" if session.paused else "interface_resumed", worker=session.worker)
 
     def drain(self, session: WorkerSession, draining: bool) -> None:
         """Ask a service once to finish what it has and leave."""
@@ -138,7 +128,7 @@ class Registry:
         if isinstance(transport, SeedService):
             transport.leave()
         else:
-            runner.decide(runner.core.said_bye(session, self.rooms.clock.now()))
+            runner.decide(runner.core.dismiss(session, self.rooms.clock.now()))
         if transport is not None:
             transport.close(CLOSE_FORBIDDEN, reason)
         log.info("interface_dismissed", worker=session.worker)

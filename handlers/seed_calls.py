@@ -138,7 +138,7 @@ class TaskCallback(SeedEndpoint):
             task = await self.rooms.store.get(Task, id)
         if task is None:
             raise NotFound("there is no such task")
-        return core.newest(task)
+        return core.work.newest(task)
 
     async def current_lease(self, task: Task, callback: Callback) -> str:
         """The lease of a task for a service that says no more than its own address; "" if it has none.
@@ -171,7 +171,7 @@ class TaskCallback(SeedEndpoint):
         Raises:
             Conflict: code lease_lost: the attempt is over, in another way.
         """
-        finished = self.rooms.runner.core.finished
+        finished = self.rooms.runner.core.work.finished
         if callback.said is Said.COMPLETED:
             counted = lease not in finished or isinstance(finished[lease], tuple)
             repeated = task.state is State.COMPLETED and counted

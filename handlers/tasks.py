@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from hub import messages, views
+from hub.core import Core
 from hub.effects import Delete, Publish
 from hub.errors import Conflict, FieldError, Invalid, NotFound
 from hub.ids import new_id
+from hub.interface import OfferedModel
 from hub.media import Media, Purpose
 from hub.task import Source, State, Task
 
@@ -162,11 +164,16 @@ class RetryTask(TaskEndpoint):
         await self.decide_on(id, "retry")
 
 
+def model_view(core: Core, model: OfferedModel) -> dict[str, Any]:
+    """A model with who offers it now and how long it takes."""
+    return views.model(model, core.ready_workers(model.id), core.work.estimates.rate(model.id))
+
+
 class Models(Endpoint):
     async def get(self) -> None:
         core = self.rooms.runner.core
         known = sorted(core.models.values(), key=lambda model: model.id)
-        items: list[Any] = [views.model(model, core.ready_workers(model.id)) for model in known]
+        items = [model_view(core, model) for model in known]
         items.sort(key=lambda item: item["workers_ready"] == 0)
         self.answer({"items": items, "next": None})
 

@@ -28,11 +28,12 @@ from . import messages
 from .account import SignInLimiter, User
 from .clock import SystemClock
 from .commands import add_user, enter_interface, interface, opened_store, perform, read_settings, user
-from .core import Core, Link, Rules
+from .core import Core, Link
 from .ids import new_id
 from .links import Links
 from .media import Purpose
 from .ports import Store
+from .rules import Rules
 from .runner import Runner
 from .settings import Settings
 from .task import Source, Task

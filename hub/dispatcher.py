@@ -1,129 +1,184 @@
 """Who waits, and who is offered what next.
 
-Owns the order of waiting tasks, per model. Never changes a task and never sends: it answers "which task for this
-worker". The cost of an answer depends on the worker's models, not on how many tasks wait.
+Owns the waiting tasks by model, what each owner has had (see fairness), and which worker a task is kept from. Never
+changes a task and never sends: it answers "which task for this worker". The cost of an answer depends on the workers,
+their models and the tasks that they may not have, not on how many tasks wait.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 
-from .session import Phase, WorkerSession
+from .fairness import FairQueue, Key, Shares, order
+from .session import WorkerSession
 from .task import Task
 
-LEFT_OUT_S = 5.0  # seconds for which a worker that declined a task is not offered it again
-
-Key = tuple[int, float, str]  # lower first: higher priority, then older, then the id
-
-
-@dataclass(slots=True)
-class Waiting:
-    """One waiting task as the dispatcher sees it."""
-
-    model: str
-    key: Key
-    not_before: float
-    queued: bool = False
-    left_out: dict[str, float] = field(default_factory=dict)
+LEFT_OUT_S = 5.0  # seconds for which a worker that let an offer pass is not offered that task again
+PREFER_S = 2.0  # seconds for which a task is kept for a worker that has its model loaded and no slot free
+LOOKED_AT = 50  # tasks, and owners, that are passed over for one worker before it is left idle for a moment
 
 
 class Dispatcher:
-    """The waiting tasks, ready to be matched with workers."""
+    """The waiting tasks, ready to be matched.
 
-    def __init__(self) -> None:
-        self.waiting: dict[str, Waiting] = {}
-        self.queues: dict[str, list[Key]] = {}
-        self.sleeping: list[tuple[float, str]] = []
+    `cost` gives a task's expected seconds, `cap` is how many tasks of one owner run at once (0: any). `asleep` are
+    the tasks that wait for their time, `charged` those that are offered or run: whose they are and at what price.
+    """
 
-    def add(self, task: Task, now: float, left_out: dict[str, float] | None = None) -> None:
+    def __init__(self, cost: Callable[[Task], float], cap: int = 0) -> None:
+        self.cost = cost
+        self.shares = Shares(cap)
+        self.queues: dict[str, FairQueue] = {}
+        self.asleep: dict[str, Task] = {}
+        self.alarms: list[tuple[float, str]] = []
+        self.charged: dict[str, tuple[str, float]] = {}
+        self.left_out: dict[str, dict[str, float]] = {}
+        self.kept: dict[str, float] = {}
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def add(self, task: Task, now: float) -> None:
         """A task waits from now on; before `task.not_before` it is not offered."""
-        key = (-task.priority, task.created_at, task.id)
-        entry = self.waiting[task.id] = Waiting(task.model, key, task.not_before, left_out=left_out or {})
         if task.not_before > now:
-            heapq.heappush(self.sleeping, (task.not_before, task.id))
+            self.asleep[task.id] = task
+            heapq.heappush(self.alarms, (task.not_before, task.id))
         else:
-            self.queue(entry)
+            self.queue(task)
 
-    def queue(self, entry: Waiting) -> None:
+    def queue(self, task: Task) -> None:
         """A task can be offered from now on."""
-        entry.queued = True
-        heapq.heappush(self.queues.setdefault(entry.model, []), entry.key)
+        queue = self.queues.get(task.model)
+        if queue is None:
+            queue = self.queues[task.model] = FairQueue(self.shares)
+        queue.add(task)
 
-    def remove(self, task_id: str) -> Waiting | None:
-        """A task does not wait any more; its place in the queue is dropped when it comes up."""
-        return self.waiting.pop(task_id, None)
+    def remove(self, task: Task) -> None:
+        """A task does not wait any more; who refused it is remembered, until it is forgotten."""
+        self.asleep.pop(task.id, None)
+        self.kept.pop(task.id, None)
+        if task.model in self.queues:
+            self.queues[task.model].discard(task)
 
-    def wake(self, now: float) -> bool:
-        """Queue the tasks whose time has come; True if there were any."""
-        woken = False
-        while self.sleeping and self.sleeping[0][0] <= now:
-            not_before, task_id = heapq.heappop(self.sleeping)
-            entry = self.waiting.get(task_id)
-            if entry is not None and not entry.queued and entry.not_before == not_before:
-                self.queue(entry)
-                woken = True
-        return woken
+    def wake(self, now: float) -> None:
+        """Queue the tasks whose time has come."""
+        while self.alarms and self.alarms[0][0] <= now:
+            not_before, task_id = heapq.heappop(self.alarms)
+            task = self.asleep.get(task_id)
+            if task is not None and task.not_before == not_before:
+                del self.asleep[task_id]
+                self.queue(task)
 
-    def match(self, sessions: Iterable[WorkerSession], now: float) -> list[tuple[str, WorkerSession]]:
-        """Pairs of task id and worker session, best task first; matched tasks leave the queue.
+    def put_back(self, task: Task, left_out: str | None, now: float) -> None:
+        """An offer came to nothing: the task waits again, and the worker `left_out` is not asked for some seconds."""
+        self.ended(task.id, 0.0)
+        self.add(task, now)
+        if left_out is not None:
+            self.leave_out(task.id, left_out, now + LEFT_OUT_S)
 
-        The freest worker is asked first, and a task goes to a worker that has its model and did not decline it.
+    def leave_out(self, task_id: str, worker: str, until: float) -> None:
+        """A worker is not offered this task before `until` (seconds)."""
+        self.left_out.setdefault(task_id, {})[worker] = until
+
+    def forget(self, task: Task, seconds: float | None = None) -> None:
+        """A task is over, after `seconds` of work, if that is known."""
+        self.remove(task)
+        self.ended(task.id, seconds)
+        self.left_out.pop(task.id, None)
+
+    def in_line(self, task: Task) -> bool:
+        """Whether a task can be offered now: it neither sleeps nor is it offered already."""
+        return task.model in self.queues and task in self.queues[task.model]
+
+    def of(self, owner: str, limit: int) -> Iterator[Task]:
+        """The first tasks in line of one owner, `limit` at most of each model."""
+        for queue in self.queues.values():
+            if owner in queue.lines:
+                yield from islice(queue.lines[owner], limit)
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def began(self, task: Task, tag: float | None = None) -> None:
+        """A task is offered or runs: its owner is charged, from the turn at `tag` if it had one."""
+        if task.id not in self.charged:
+            cost = self.cost(task)
+            self.charged[task.id] = (task.owner, cost)
+            self.shares.began(task.owner, cost, tag)
+
+    def ended(self, task_id: str, seconds: float | None = None) -> None:
+        """A task is offered or runs no longer; its owner pays for the `seconds` it took, if that is known."""
+        owner, cost = self.charged.pop(task_id, ("", 0.0))
+        if owner:
+            self.shares.ended(owner, 0.0 if seconds is None else seconds - cost)
+            for queue in self.queues.values():
+                queue.enter(owner)
+
+    # --- matching -----------------------------------------------------------------------------------------------
+
+    def match(
+        self, having: Mapping[str, Mapping[str, WorkerSession]], now: float
+    ) -> list[tuple[Task, WorkerSession]]:
+        """Pairs of task and worker session, best task first; matched tasks leave the queue and are charged.
+
+        `having` says by model which sessions have it. The freest worker is asked first. A task goes to a worker that
+        has its model, is not left out, and, for a bounded time, has that model loaded.
         """
-        pairs: list[tuple[str, WorkerSession]] = []
-        for session in sorted(sessions, key=lambda session: -session.free):
-            for _ in range(session.free):
-                task_id = self.take(session, now)
-                if task_id is None:
+        pairs: list[tuple[Task, WorkerSession]] = []
+        able: dict[str, WorkerSession] = {}
+        for model, queue in self.queues.items():
+            if queue.size and model in having:
+                able |= having[model]
+        warm: dict[str, int] = {}
+        free: list[tuple[int, WorkerSession]] = []
+        for session in able.values():
+            if session.usable:
+                if session.warm:
+                    warm[session.warm] = warm.get(session.warm, 0) + session.slots
+                if session.free:
+                    free.append((session.free, session))
+        for slots, session in sorted(free, key=lambda each: -each[0]):
+            for _ in range(slots):
+                task = self.take(session, warm, now)
+                if task is None:
                     break
-                pairs.append((task_id, session))
+                pairs.append((task, session))
         return pairs
 
-    def take(self, session: WorkerSession, now: float) -> str | None:
-        """The best waiting task for one worker, taken out of the queue, or None."""
-        firsts = [key for model in session.models if (key := self.pop(model, session.worker, now)) is not None]
-        if not firsts:
+    def take(self, session: WorkerSession, warm: Mapping[str, int], now: float) -> Task | None:
+        """The best waiting task for one worker, taken out of the queue, or None.
+
+        `warm` says by model how many slots there are with it loaded.
+        """
+        best: tuple[float, Key, Task] | None = None
+        for model in session.models:
+            queue = self.queues.get(model)
+            if queue is not None and queue.size:
+                found = self.first(queue, session, 0 if session.warm == model else warm.get(model, 0), now)
+                if found is not None and (best is None or found[:2] < best[:2]):
+                    best = found
+        if best is None:
             return None
-        best = min(firsts)
-        for key in firsts:
-            if key != best:
-                heapq.heappush(self.queues[self.waiting[key[2]].model], key)
-        self.waiting[best[2]].queued = False
-        return best[2]
+        tag, _, task = best
+        self.queues[task.model].discard(task)
+        self.kept.pop(task.id, None)
+        self.began(task, tag)
+        return task
 
-    def pop(self, model: str, worker: str, now: float) -> Key | None:
-        """Take the first key off a model's queue that this worker may be offered; those before it stay."""
-        queue = self.queues.get(model, [])
-        passed: list[Key] = []
-        found: Key | None = None
-        while queue and found is None:
-            key = heapq.heappop(queue)
-            entry = self.current(key)
-            if entry is not None and entry.left_out.get(worker, 0.0) <= now:
-                found = key
-            elif entry is not None:
-                passed.append(key)
-        for key in passed:
-            heapq.heappush(queue, key)
-        return found
+    def first(
+        self, queue: FairQueue, session: WorkerSession, warm: int, now: float
+    ) -> tuple[float, Key, Task] | None:
+        """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued.
 
-    def current(self, key: Key) -> Waiting | None:
-        """The task that a queued key stands for, if it waits in this place."""
-        entry = self.waiting.get(key[2])
-        return entry if entry is not None and entry.queued and entry.key == key else None
-
-    def put_back(self, task: Task, declined_by: str | None, now: float) -> None:
-        """An offer came to nothing: the task waits again, and whoever declined it is left out for a while."""
-        entry = self.waiting.get(task.id)
-        left_out = entry.left_out if entry is not None else {}
-        if declined_by is not None:
-            left_out[declined_by] = now + LEFT_OUT_S
-        self.add(task, now, left_out)
-
-    def blocked_by(self, task: Task, sessions: Iterable[WorkerSession]) -> str | None:
-        """Why a waiting task waits: nobody has its model, or everybody who has is busy."""
-        able = [s for s in sessions if task.model in s.models and s.phase is Phase.READY and s.attached]
-        if not able:
-            return "no_worker_for_model"
-        return None if any(session.free for session in able) else "all_busy"
+        `warm` slots elsewhere have the model loaded: as many tasks are kept for them, each for a bounded time.
+        """
+        with closing(queue.users()) as users:
+            for tag, user in islice(users, LOOKED_AT):
+                for task in islice(queue.lines[user], LOOKED_AT):
+                    barred = self.left_out.get(task.id)
+                    if barred is None and warm and self.kept.setdefault(task.id, now + PREFER_S) > now:
+                        warm -= 1
+                    elif barred is None or barred.get(session.worker, now) <= now:
+                        return tag, order(task), task
+        return None

@@ -29,9 +29,9 @@ class Interface:
 
     `dialect` says how it is spoken to: a "worker" connects by itself; "push" and "seed" services are called at
     `address` (scheme, host and port) and `path`, "seed" ones in the older dialect. `pending` services wait to be let
-    in by an admin, `paused` ones get no new tasks, nor do `draining` ones, who
-    are also asked to finish and leave. `models` and `slots` are for services that cannot say them; a model
-    is its name, or its name, a colon and what people call it.
+    in by an admin, `paused` ones get no new tasks, nor do `draining` ones, who are also asked to finish and leave.
+    `models` and `slots` are for services that cannot say them; a model is its name, or its name, a colon and what
+    people call it.
     """
 
     id: str
@@ -48,6 +48,11 @@ class Interface:
     models: tuple[str, ...] = ()
     slots: int = 1
     version: int = 1
+
+    @property
+    def rests(self) -> bool:
+        """Whether an admin, or the hub, wants this service to get no new tasks."""
+        return self.paused or self.draining
 
 
 @dataclass(frozen=True, slots=True)

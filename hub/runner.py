@@ -312,7 +312,7 @@ class Runner:
         """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
         task = self.released.get(task.id, task)
         cursor = self.topic(task.id).cursor
-        return self.views.task(task, self.clock.wall(), self.core.blocked_by(task), cursor)
+        return self.views.task(task, self.clock.wall(), self.core.outlook(task), cursor)
 
     async def look(self, effect: Verify) -> None:
         """Have a result verified and tell the core."""

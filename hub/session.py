@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .messages import Assign, Hello, Message, Model, encode
+from .task import Task
 
 OUTBOX = 1024  # messages kept for a worker that does not acknowledge
 
@@ -38,7 +39,9 @@ class WorkerSession:
     """The life of one worker instance, over any number of connections.
 
     `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
-    the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them.
+    the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
+    maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
+    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -52,6 +55,9 @@ class WorkerSession:
         self.offers: dict[str, Offered] = {}
         self.leases: dict[str, str] = {}
         self.untold: set[str] = set()
+        self.stopping: dict[str, float] = {}
+        self.warm = ""
+        self.paused = False
         self.seen = hello.n
         self.last_number = 0
         self.outbox: deque[Message] = deque()
@@ -65,11 +71,28 @@ class WorkerSession:
         self.slots = hello.slots
 
     @property
+    def usable(self) -> bool:
+        """Whether the worker takes offers at all: connected, ready, not paused."""
+        return self.phase is Phase.READY and self.attached and not self.paused
+
+    @property
     def free(self) -> int:
-        """Slots that can be offered now: none unless the worker is connected and ready."""
-        if self.phase is not Phase.READY or not self.attached:
+        """Slots that can be offered now."""
+        if not self.usable:
             return 0
-        return max(0, self.slots - len(self.offers) - len(self.leases))
+        return max(0, self.slots - len(self.offers) - len(self.leases) - len(self.stopping))
+
+    def begin(self, lease_id: str, task: Task) -> None:
+        """The worker gets a lease, and loads that task's model for it."""
+        self.leases[lease_id] = task.id
+        self.untold.add(lease_id)
+        self.warm = task.model
+
+    def stopped(self, slots_free: int) -> None:
+        """The worker says how many slots are free: so many of those that it should stop are still at work."""
+        working = self.slots - slots_free - len(self.leases.keys() - self.untold)
+        while len(self.stopping) > max(0, working):
+            del self.stopping[next(iter(self.stopping))]
 
     def post(self, message: Message) -> bytes:
         """Number a message, keep it until it is acknowledged, and give its bytes."""

@@ -225,6 +225,15 @@ def release(task: Task, lease_id: str, code: str, detail: str, not_before: float
     )
 
 
+def give_back(task: Task, lease_id: str, now: float) -> Task:
+    """The holder would not begin: the task waits as if it had never been assigned, and the attempt does not count."""
+    held(task, lease_id)
+    return advance(
+        task, Move.RELEASED, now, lease=None, worker=None, phase=None, progress=0.0, message="",
+        attempt=task.attempt - 1, started_at=task.started_at if task.attempt > 1 else None,
+    )
+
+
 def complete(task: Task, lease_id: str, outputs: tuple[Output, ...], now: float) -> Task:
     """The holder's result was verified: the end."""
     held(task, lease_id)
@@ -252,7 +261,7 @@ def retry(task: Task, now: float) -> Task:
     """The owner wants an ended task done after all: it waits again, its attempts counted from zero."""
     return advance(
         task, Move.RETRIED, now, attempt=0, worker=None, progress=0.0, message="", problem=None, outputs=(),
-        not_before=0.0, started_at=None, ended_at=None,
+        attempts=(), not_before=0.0, started_at=None, ended_at=None,
     )
 
 

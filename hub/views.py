@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from .clock import rfc3339
+from .estimate import Span
 from .interface import OfferedModel
 from .media import Facts, Media, Purpose
+from .outlook import Outlook
 from .task import Output, Source, State, Task
 
 LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600
@@ -68,7 +70,7 @@ class Views:
             "size": output.size, "sha256": output.sha256, "frames": output.frames,
         }
 
-    def task(self, task: Task, wall: float, blocked_by: str | None, cursor: str) -> dict[str, Any]:
+    def task(self, task: Task, wall: float, outlook: Outlook, cursor: str) -> dict[str, Any]:
         """A task, whole."""
         names = {Purpose.RESULT.value: "video"}
         result = {names.get(o.purpose, o.purpose): self.output(task, o, wall) for o in task.outputs}
@@ -81,9 +83,7 @@ class Views:
             "background": self.source(task.background, Purpose.BACKGROUND, wall) if task.background else None,
             "options": task.options,
             "priority": task.priority,
-            "position": None,
-            "eta": None,
-            "blocked_by": blocked_by,
+            **waiting(outlook),
             "worker": task.worker if task.state is not State.WAITING else None,
             "result": result or None,
             "problem": {"code": task.problem.code, "detail": task.problem.detail} if task.problem else None,
@@ -102,6 +102,15 @@ def running(task: Task) -> dict[str, Any]:
     }
 
 
+def waiting(outlook: Outlook) -> dict[str, Any]:
+    """The part of a task that changes while it waits: `eta` is seconds until it is done, nulls are not known."""
+    eta = outlook.eta
+    return {
+        "position": outlook.position, "blocked_by": outlook.blocked_by,
+        "eta": {"p50": round(eta.p50, 1), "p90": round(eta.p90, 1)} if eta else None,
+    }
+
+
 def progressed(task: Task) -> dict[str, Any]:
     """A progress event's data."""
     return {"id": task.id, **running(task)}
@@ -113,9 +122,9 @@ def facts(known: Facts | None) -> dict[str, Any]:
     return {name: getattr(known, name) if known else None for name in names}
 
 
-def model(record: OfferedModel, workers_ready: int) -> dict[str, Any]:
+def model(record: OfferedModel, workers_ready: int, rate: Span | None) -> dict[str, Any]:
     """A model that users can choose; how long it takes is null until it is known."""
     return {
         "name": record.id, "alias": record.alias, "description": record.description,
-        "workers_ready": workers_ready, "seconds_per_megapixel_frame": None,
+        "workers_ready": workers_ready, "seconds_per_megapixel_frame": round(rate.p50, 5) if rate else None,
     }

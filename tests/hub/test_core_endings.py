@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace as changed
 
-from hub import core
+from hub import workload
 from hub.effects import Publish, Save, Send, Verify
 from hub.messages import (
     CANCELLED, COMPLETED, FAILED, RELEASED, UPDATED, Accept, Cancel, Failed, FailedAck, LeaseLost, Offer, Problem,
-    Renew, Result, ResultAck,
+    Renew, Result, ResultAck, Status,
 )
 from hub.task import IllegalMove, Output, State
 from hub.task import Problem as Reason
@@ -297,9 +297,63 @@ def test_a_completed_task_cannot_be_cancelled(world: World) -> None:
         world.cancel()
 
 
-def test_a_cancelled_slot_serves_the_next_task(world: World) -> None:
+def test_a_cancelled_slot_serves_the_next_task_once_the_worker_has_stopped(world: World) -> None:
     world.running()
     world.submit("task-2")
+    assert not any(isinstance(message, Offer) for message in sent(world.cancel())), "the GPU is not free yet"
+    assert only(world.say(Status(slots_free=1)), Offer).task == "task-2"
+
+
+def test_a_cancelled_slot_is_taken_back_by_force_where_the_worker_says_nothing(world: World) -> None:
+    world.running()
+    world.submit("task-2")
+    world.cancel()
+    assert sent(world.wait(RULES.stop_s - 1)) == []
+    assert only(world.wait(1), Offer).task == "task-2"
+
+
+@pytest.mark.parametrize("end", ["result", "failed"])
+def test_a_worker_that_ends_cancelled_work_by_itself_is_free_at_once(world: World, end: str) -> None:
+    lease = world.running()
+    world.submit("task-2")
+    world.cancel()
+    report = world.result(lease) if end == "result" else world.say(Failed(lease=lease, code="x"))
+    assert [type(message) for message in sent(report)] == [LeaseLost, Offer]
+
+
+def test_of_two_slots_that_should_stop_each_is_free_when_it_has_stopped(world: World) -> None:
+    world.join(slots=3)
+    for number in range(3):
+        world.running(f"task-{number}")
+    world.heard()
+    world.submit("task-3")
+    world.submit("task-4")
+    world.cancel("task-0")
+    world.cancel("task-1")
+    assert sent(world.say(Status(slots_free=0))) == [], "said before it has stopped anything"
+    assert only(world.say(Status(slots_free=1)), Offer).task == "task-3"
+    assert len(world.session().stopping) == 1
+    assert world.session().free == 0
+
+
+def test_a_slot_is_not_taken_for_free_because_the_worker_has_not_heard_of_its_next_work(world: World) -> None:
+    """A worker with one of two slots at work says so while the assignment for the other is still on its way."""
+    world.join(slots=2)
+    world.running("task-1")
+    world.running("task-2")
+    world.heard()
+    world.cancel("task-1")
+    world.say(Status(slots_free=1))
+    world.running("task-3")
+    world.cancel("task-2")
+    world.say(Status(slots_free=1))
+    assert len(world.session().stopping) == 1, "task-2 is still at work; task-3 is the one it has not heard of"
+
+
+def test_the_slot_of_a_result_that_is_looked_into_is_free_when_its_task_is_cancelled(world: World) -> None:
+    lease = world.running()
+    world.submit("task-2")
+    world.result(lease)
     assert only(world.cancel(), Offer).task == "task-2"
 
 
@@ -313,6 +367,7 @@ def test_an_ended_task_can_be_retried(world: World, end: str) -> None:
         world.say(Failed(lease=lease, code="x", retryable=False))
     else:
         world.cancel()
+        world.say(Status(slots_free=1))
     effects = world.retry()
     assert published(effects) == [("task-1", UPDATED)]
     assert world.stored().state is State.WAITING and world.stored().attempt == 0
@@ -357,16 +412,20 @@ def test_every_end_leaves_nothing_behind(world: World) -> None:
             world.complete(lease)
         elif end == "cancel":
             world.cancel(f"task-{number}")
+            world.say(Status(slots_free=1))
         else:
             world.say(Failed(lease=lease, code="x", retryable=False))
-    left = world.core
-    assert not any((left.tasks, left.leases, left.paces, left.verifying, left.offered, left.dispatcher.waiting))
+    work, dispatcher = world.core.work, world.core.dispatcher
+    assert not any((work.tasks, work.leases, work.pacing.paces, work.verifying, world.core.offers.of))
+    assert not any((dispatcher.asleep, dispatcher.charged, dispatcher.left_out, dispatcher.kept))
+    [queue] = dispatcher.queues.values()
+    assert (queue.size, queue.work, queue.lines, queue.entered) == (0, 0, {}, {})
     assert world.session().free == 1
 
 
 def test_p14_what_is_remembered_of_ended_work_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "FINISHED_KEPT", 3)
-    monkeypatch.setattr(core, "ENDED_KEPT", 2)
+    monkeypatch.setattr(workload, "FINISHED_KEPT", 3)
+    monkeypatch.setattr(workload, "ENDED_KEPT", 2)
     for number in range(6):
         world.complete(world.running(f"task-{number}"))
-    assert (len(world.core.finished), list(world.core.ended)) == (3, ["task-4", "task-5"])
+    assert (len(world.core.work.finished), list(world.core.work.ended)) == (3, ["task-4", "task-5"])

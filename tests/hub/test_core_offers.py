@@ -59,19 +59,19 @@ def test_no_worker_at_create_time_the_task_says_so_and_starts_when_one_joins(wor
     world.join()
     world.core.detach(world.session().id, world.now)
     assert kinds(world.submit()) == ["Save", "Publish"]
-    assert world.core.blocked_by(world.task()) == "no_worker_for_model"
+    assert world.core.outlook(world.task()).blocked_by == "no_worker_for_model"
     assert only(world.join("w2"), Offer).task == "task-1"
 
 
 def test_a_task_that_runs_is_not_blocked(world: World) -> None:
     world.running()
-    assert world.core.blocked_by(world.task()) is None
+    assert world.core.outlook(world.task()).blocked_by is None
 
 
 def test_a_busy_worker_blocks_and_its_end_frees(world: World) -> None:
     lease = world.running()
     world.submit("task-2")
-    assert world.core.blocked_by(world.task("task-2")) == "all_busy"
+    assert world.core.outlook(world.task("task-2")).blocked_by == "all_busy"
     assert only(world.complete(lease), Offer).task == "task-2"
 
 

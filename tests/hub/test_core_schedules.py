@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hub.core import Core, Rules
+from hub.core import Core
 from hub.effects import Close, Effect, Save, Send, Verify
 from hub.errors import NotFound
 from hub.interface import OfferedModel
@@ -24,6 +24,7 @@ from hub.messages import (
     Accept, Assign, Bye, Cancel, Decline, Drain, Failed, FailedAck, LeaseLost, Message, Offer, Progress, Renew, Result,
     ResultAck, Status, Welcome, decode, to_worker,
 )
+from hub.rules import Rules
 from hub.task import IllegalMove, Task
 from worker.outbox import Outbox
 

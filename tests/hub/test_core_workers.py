@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from hub.core import CLOSE_GONE, CLOSE_REPLACED
 from hub.effects import Close, Save, Send
 from hub.errors import NotFound
 from hub.interface import OfferedModel
@@ -14,6 +13,7 @@ from hub.messages import (
     RELEASED, Accept, Bye, Cancel, Drain, LeaseLost, Model, Offer, Problem, Progress, Renew, Status, Welcome,
     decode, to_worker,
 )
+from hub.presence import CLOSE_GONE, CLOSE_REPLACED
 from hub.session import Phase
 from hub.task import State
 

@@ -6,14 +6,17 @@ hold: guards that match, states that move along the arrows, events that only go 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import FrameType
 from typing import Any, TypeVar
 
 import msgspec
 
-from hub.core import Core, Link, Rules
+from hub.core import Core, Link
+from hub.rules import Rules
 from hub.effects import Effect, Publish, Save, Send, Verify
 from hub.media import Facts, Media, Mismatch, Purpose
 from hub.messages import (
@@ -145,21 +148,36 @@ def check(core: Core) -> None:
     """The core's tables agree with each other."""
     leased = {task.lease.id: task.id for task in core.tasks.values() if task.lease is not None}
     assert core.leases == leased
-    assert set(core.paces) == set(leased.values())
-    assert set(core.verifying) <= set(leased.values())
-    assert set(core.dispatcher.waiting) == set(core.tasks) - set(leased.values())
+    assert set(core.work.pacing.paces) == set(leased.values())
+    assert set(core.work.verifying) <= set(leased.values())
+    waiting = {id for id, task in core.tasks.items() if task.state is State.WAITING}
+    assert waiting == set(core.tasks) - set(leased.values())
     assert core.by_worker == {session.worker: session.id for session in core.sessions.values()}
-    offered = {}
+    having = {(model, session.id) for session in core.sessions.values() for model in session.models}
+    assert having == {(model, id) for model, sessions in core.roster.having.items() for id in sessions}
+    offered: dict[str, tuple[str, str]] = {}
     for session in core.sessions.values():
         assert set(session.leases.items()) <= set(core.leases.items())
         assert session.untold <= set(session.leases)
-        assert len(session.offers) + len(session.leases) <= max(session.slots, len(session.leases)), "slots oversold"
+        taken = len(session.offers) + len(session.leases) + len(session.stopping)
+        assert not session.offers or taken <= session.slots, "slots oversold"
         offered |= {offer.task_id: (session.id, id) for id, offer in session.offers.items()}
-    assert core.offered == offered
-    asleep = {id for _, id in core.dispatcher.sleeping}
-    for id, entry in core.dispatcher.waiting.items():
-        assert id in core.offered or entry.queued or id in asleep, "a waiting task that nobody will find again"
-        assert not (id in core.offered and entry.queued), "offered and still in the queue"
+    assert core.offers.of == offered
+    dispatcher = core.dispatcher
+    in_line = {task.id for queue in dispatcher.queues.values() for line in queue.lines.values() for task in line}
+    assert sum(queue.size for queue in dispatcher.queues.values()) == len(in_line)
+    assert in_line | set(dispatcher.asleep) | set(offered) == waiting, "a waiting task that nobody will find again"
+    assert len(in_line) + len(dispatcher.asleep) + len(offered) == len(waiting), "a task that waits in two places"
+    assert set(dispatcher.asleep) <= {id for _, id in dispatcher.alarms}, "a task that nobody will wake"
+    assert set(dispatcher.charged) == set(offered) | set(leased.values())
+    assert {**dispatcher.left_out, **dispatcher.kept}.keys() <= set(core.tasks)
+    running: dict[str, int] = {}
+    for owner, _ in dispatcher.charged.values():
+        running[owner] = running.get(owner, 0) + 1
+    assert dispatcher.shares.running == running
+    for queue in dispatcher.queues.values():
+        for user, line in queue.lines.items():
+            assert len(line) and (user in queue.entered or dispatcher.shares.capped(user)), "a user without a turn"
 
 
 class World:
@@ -209,6 +227,13 @@ class World:
         session = self.core.session_of(worker)
         assert session is not None
         return session
+
+    def heard(self, worker: str = "w1") -> None:
+        """The worker has handled everything that was sent to it."""
+        session = self.session(worker)
+        for message in [*session.outbox]:
+            session.acknowledge(message.n)
+        session.untold.clear()
 
     def say(self, message: Message, worker: str = "w1") -> list[Effect]:
         """A worker's next message, under its next number."""
@@ -260,3 +285,20 @@ class World:
         """The whole process stands still, then ticks once."""
         self.now += seconds
         return self.take(self.core.tick(self.now))
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of Python a piece of work runs: what it costs, whatever the machine does meanwhile."""
+    count, before = 0, sys.gettrace()
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count

@@ -56,7 +56,8 @@ def a_task(**changes: Any) -> Task:
 async def test_what_was_saved_comes_back_whole(store: Store) -> None:
     task = a_task(
         background=Source("b", "b.jpg", 5, "b" * 64, "image/jpeg", Facts(10, 10)), options={"color": "#00ff00", "n": 1},
-        state=State.COMPLETED, lease=Lease("lease", "worker", 1.5), outputs=(Output("m", "result", "r", 1, "c" * 64, 72),),
+        state=State.COMPLETED, lease=Lease("lease", "worker", 1.5),
+        outputs=(Output("m", "result", "r", 1, "c" * 64, 72),),
         attempts=(Attempt(1, "w", "worker_lost", "gone", 3.25),), problem=Problem("code", "détail"), request_key="k",
     )
     media = Media("m", "owner", Purpose.VIDEO, "n", "video/mp4", 1, "a" * 64, "b" * 32, FACTS, 1.0)

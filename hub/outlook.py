@@ -1,0 +1,139 @@
+"""What can be told of an open task: its place in line, when it will be done, and why it waits.
+
+Owns the estimate of waiting. Never decides anything, and never guesses: what is not known is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from .estimate import Span, size_of
+from .roster import Roster
+from .session import Phase
+from .task import State, Task
+from .workload import Workload
+
+LOOKED_AT = 256  # slots that an estimate looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Place in line from 1, seconds until it is done, and the reason to wait; None where there is none to tell."""
+
+    position: int | None = None
+    eta: Span | None = None
+    blocked_by: str | None = None
+
+
+@dataclass(slots=True)
+class Staff:
+    """The connected workers that have a model.
+
+    `usable` of them take offers, `free` is their number of free slots, `remaining` the seconds until each of their
+    slots is free, the soonest first, and `share` how much of their slots tasks of this model get.
+    """
+
+    present: int = 0
+    usable: int = 0
+    free: int = 0
+    slots: int = 0
+    remaining: tuple[float, ...] = ()
+    share: float = 1.0
+
+
+class Outlooks:
+    """Makes outlooks; what it found out about the workers is kept until `renew`."""
+
+    def __init__(self, work: Workload, roster: Roster) -> None:
+        self.work = work
+        self.roster = roster
+        self.staffs: dict[str, Staff] = {}
+
+    def renew(self) -> None:
+        """Something was decided: look anew."""
+        self.staffs.clear()
+
+    def of(self, task: Task) -> Outlook:
+        """What can be told about a task."""
+        if task.state is State.PROCESSING:
+            return Outlook(eta=self.left(task))
+        known = self.work.tasks.get(task.id)
+        if known is None or known.state is not State.WAITING or known.id in self.work.dispatcher.charged:
+            return Outlook()
+        staff = self.staff(known.model)
+        blocked_by = self.blocked_by(known, staff)
+        if not self.work.dispatcher.in_line(known):
+            return Outlook(blocked_by=blocked_by)
+        queue = self.work.dispatcher.queues[known.model]
+        own, mean = size_of(known.video.facts), queue.work / queue.size
+        position = 1 + queue.position(known, max(self.work.cost(known) * mean / own, 1e-9) if own else 1e-9)
+        rate = self.work.estimates.rate(known.model)
+        if rate is None or not staff.usable or blocked_by == "your_limit":
+            return Outlook(position, None, blocked_by)
+        wait = self.wait(position, rate.p50 * mean, staff)
+        waited = Span(wait, wait * rate.p90 / rate.p50)
+        return Outlook(position, waited + rate.scaled(own), blocked_by)
+
+    def left(self, task: Task) -> Span | None:
+        """How long a running task still takes."""
+        span = self.work.estimates.span(task.model, task.video.facts, task.worker or "")
+        return None if span is None else span.scaled(1 - task.progress / 100)
+
+    def blocked_by(self, task: Task, staff: Staff) -> str | None:
+        """Why a waiting task waits; None where nothing but its turn, or a moment, stands in the way."""
+        if not staff.present:
+            return "no_worker_for_model"
+        if not staff.usable:
+            return "paused"
+        if self.work.dispatcher.shares.capped(task.owner):
+            return "your_limit"
+        return None if staff.free else "all_busy"
+
+    def wait(self, position: int, each: float, staff: Staff) -> float:
+        """Seconds until the task at that position begins, if all before it take `each` seconds.
+
+        The slots take tasks in the order in which they become free, round after round; where other models' tasks wait
+        for the same slots, there are more before it than its position says.
+        """
+        ahead = (position - 1) / staff.share
+        if staff.slots > len(staff.remaining):
+            ahead *= len(staff.remaining) / staff.slots
+        rounds, slot = divmod(int(ahead), len(staff.remaining))
+        return staff.remaining[slot] + rounds * each
+
+    def staff(self, model: str) -> Staff:
+        """The workers that have a model, as they are now."""
+        staff = self.staffs.get(model)
+        if staff is None:
+            staff = self.staffs[model] = self.look(model)
+        return staff
+
+    def look(self, model: str) -> Staff:
+        """Find out who has a model and when they are free."""
+        staff, remaining, shares = Staff(), list[float](), 0.0
+        busy = {name for name, queue in self.work.dispatcher.queues.items() if queue.size}
+        for session in self.roster.having.get(model, {}).values():
+            if session.phase is not Phase.READY or not session.attached:
+                continue
+            staff.present += 1
+            if not session.usable:
+                continue
+            staff.usable += 1
+            staff.free += session.free
+            staff.slots += session.slots
+            shares += session.slots / max(1, len(busy & session.models.keys()))
+            if len(remaining) < LOOKED_AT:
+                held = [task_id for task_id in session.leases.values()]
+                held += [offer.task_id for offer in session.offers.values()]
+                seconds = [self.seconds_left(task_id) for task_id in islice(held, session.slots)]
+                remaining += seconds + [0.0] * (session.slots - len(seconds))
+        if staff.slots:
+            staff.remaining, staff.share = tuple(sorted(remaining)), shares / staff.slots
+        return staff
+
+    def seconds_left(self, task_id: str) -> float:
+        """About how long a slot is taken by a task."""
+        task = self.work.tasks[task_id]
+        span = self.left(task)
+        return self.work.cost(task) * (1 - task.progress / 100) if span is None else span.p50

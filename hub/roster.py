@@ -1,0 +1,123 @@
+"""The workers that are here: their sessions, their registrations, what they offer, and how they have done lately.
+
+Owns who is present and who is paused. Never decides what happens to a task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .effects import Effect, Save
+from .interface import Interface, OfferedModel, offered
+from .messages import Hello
+from .session import Phase, WorkerSession
+
+SUSPECT, BESIDE, LONGEST_NOTE = "paused by the hub", " | ", 500
+
+
+class Roster:
+    """All present workers; `suspect_after` different tasks that fail in a row pause a worker (0: never).
+
+    `having` says by model which sessions have it.
+    """
+
+    def __init__(self, suspect_after: int) -> None:
+        self.suspect_after = suspect_after
+        self.sessions: dict[str, WorkerSession] = {}
+        self.by_worker: dict[str, str] = {}
+        self.models: dict[str, OfferedModel] = {}
+        self.interfaces: dict[str, Interface] = {}
+        self.failures: dict[str, dict[str, float]] = {}
+        self.having: dict[str, dict[str, WorkerSession]] = {}
+
+    def session_of(self, worker: str) -> WorkerSession | None:
+        """The session of a worker, by its registered name."""
+        return self.sessions.get(self.by_worker.get(worker, ""))
+
+    def enter(self, session: WorkerSession) -> None:
+        """A worker is here; whether it is paused was decided before it came."""
+        self.sessions[session.id] = session
+        self.by_worker[session.worker] = session.id
+        self.index(session)
+        known = self.interfaces.get(session.worker)
+        session.paused = known is not None and known.rests
+
+    def leave(self, session: WorkerSession) -> None:
+        """A worker is gone."""
+        session.phase = Phase.GONE
+        self.unindex(session)
+        self.sessions.pop(session.id, None)
+        if self.by_worker.get(session.worker) == session.id:
+            del self.by_worker[session.worker]
+
+    def describe(self, session: WorkerSession, hello: Hello) -> None:
+        """A worker that came back says anew what it can do."""
+        self.unindex(session)
+        session.describe(hello)
+        self.index(session)
+
+    def index(self, session: WorkerSession) -> None:
+        for model in session.models:
+            self.having.setdefault(model, {})[session.id] = session
+
+    def unindex(self, session: WorkerSession) -> None:
+        for model in session.models:
+            sessions = self.having[model]
+            del sessions[session.id]
+            if not sessions:
+                del self.having[model]
+
+    def learn_models(self, hello: Hello) -> list[Effect]:
+        """Remember what this worker offers, so that tasks can wait for it when it is away."""
+        effects: list[Effect] = []
+        for model in hello.models:
+            known, record = self.models.get(model.name), offered(model)
+            if known is None or replace(record, version=known.version) != known:
+                record = replace(record, version=known.version + 1 if known else 1)
+                self.models[model.name] = record
+                effects.append(Save(record, record.version - 1))
+        return effects
+
+    def know(self, interface: Interface) -> WorkerSession | None:
+        """A registration as it is now; its session, if it has one, is paused or not accordingly."""
+        known = self.interfaces.get(interface.id)
+        if known is None or newer(interface, known):
+            self.interfaces[interface.id] = known = interface
+        session = self.session_of(interface.id)
+        if session is not None:
+            session.paused = known.rests
+        return session
+
+    def succeeded(self, worker: str) -> None:
+        """A worker has completed a task: whatever failed before was the tasks' own fault."""
+        self.failures.pop(worker, None)
+
+    def failed(self, worker: str, task_id: str, code: str, now: float) -> list[Effect]:
+        """A task has failed on a worker; too many different ones in a row pause it, with a note for the admin.
+
+        What fails in the same moment has one cause, and counts once.
+        """
+        interface = self.interfaces.get(worker)
+        if not self.suspect_after or interface is None or interface.paused:
+            return []
+        failures = self.failures.setdefault(worker, {})
+        if now not in failures.values():
+            failures[task_id] = now
+        if len(failures) < self.suspect_after:
+            return []
+        del self.failures[worker]
+        why = f"{SUSPECT}: {self.suspect_after} different tasks failed here in a row, the last with {code}"
+        own = [part for part in interface.note.split(BESIDE) if part and not part.startswith(SUSPECT)]
+        note = BESIDE.join([why, *own])[:LONGEST_NOTE]
+        paused = replace(interface, paused=True, note=note, version=interface.version + 1)
+        self.know(paused)
+        return [Save(paused, interface.version)]
+
+    def able(self, model: str) -> list[WorkerSession]:
+        """The connected workers that would take tasks of a model, busy ones included."""
+        return [session for session in self.having.get(model, {}).values() if session.usable]
+
+
+def newer(record: Interface, known: Interface) -> bool:
+    """Whether a registration is not older than the one that is known; a name that was removed may come again."""
+    return (record.created_at, record.version) >= (known.created_at, known.version)

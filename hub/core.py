@@ -148,7 +148,7 @@ class Core:
         if task.lease is None:
             raise IllegalMove("nobody works on this task", code=f"task_{task.state}")
         told = self.presence.call_off(task, "requeued", now)
-        return told + self.work.hand_back(task, task.lease, 0.0, now) + self.dispatch(now)
+        return told + self.work.release(task, moves.give_back(task, task.lease.id, now), now) + self.dispatch(now)
 
     # --- what becomes of workers --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import pytest
 
 from hub.effects import Save
 from hub.interface import Interface
-from hub.messages import Cancel, Drain, LeaseLost
+from hub.messages import Cancel, Drain, LeaseLost, Status
 from hub.task import State
 from tests.handlers.fake_worker import FakeWorker, worker
 from tests.handlers.running import Api, eventually, fine, one_loop, refused
@@ -94,12 +94,14 @@ async def test_cancel_and_requeue_anybodys_task(api: Api) -> None:
         again = fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))
         assert (again["state"], again["attempt"], again["owner"]["id"]) == ("waiting", 0, person.user.id)
         assert (await one.expect(Cancel)).lease == assign.lease
+        await one.say(Status(slots_free=1))
         second = await one.take()
         await one.tell(assign, 50)
         assert (await one.expect(LeaseLost)).lease == assign.lease
         assert second.lease != assign.lease
         cancelled = fine(await admin("POST", f"/api/admin/tasks/{task['id']}/cancel"))
         assert cancelled["state"] == "cancelled"
+        await one.say(Status(slots_free=1))
         fine(await admin("POST", f"/api/admin/tasks/{task['id']}/cancel"))
         assert fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))["state"] == "waiting"
         fine(await admin("POST", f"/api/admin/tasks/{task['id']}/requeue"))

@@ -219,7 +219,7 @@ async def test_calling_back_to_a_session_that_is_gone_is_refused(api: Api) -> No
         before = session_of(service)
         assert before is not None
         runner = api.hub.runner
-        runner.decide(runner.core.remove(before, "silent for too long", 1001))
+        runner.decide(runner.core.presence.remove(before, "silent for too long", 1001, runner.clock.now()))
         answer = await api("POST", "/api/workers/poll", token=service.token, json_body={"session": before.id})
         refused(answer, 409, "session_gone")
 

@@ -87,7 +87,7 @@ async def test_a_worker_that_comes_back_keeps_its_lease_and_gets_what_it_missed(
         offer = await maker.expect(Offer)
         seen = maker.seen
         maker.socket.transport.abort()
-        await eventually(lambda: task["id"] in api.hub.runner.core.dispatcher.waiting)
+        await eventually(lambda: task["id"] not in api.hub.runner.core.dispatcher.charged)
         assert (await maker.join(last_seen=seen)).resumed
         again = await maker.take()
         assert again.task == task["id"] and offer.task == task["id"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hub import runner as running
-from hub.core import CLOSE_REPLACED
+from hub.presence import CLOSE_REPLACED
 from hub.effects import Close, Publish, Save, Send
 from hub.errors import Unavailable
 from hub.messages import ASSIGNED, COMPLETED, CREATED, DELETED, PROGRESSED, RELEASED, Cancel, Progress, Result

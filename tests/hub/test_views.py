@@ -12,6 +12,7 @@ from hub import views
 from hub.interface import OfferedModel
 from hub.links import Links
 from hub.media import Facts, Media, Purpose
+from hub.outlook import Outlook
 from hub.task import Output, Problem, Source, State
 from hub.views import LINK_LIFE_S, LINK_STEP_S, Views
 
@@ -35,7 +36,7 @@ def opens(url: str, path: str, now: float = WALL) -> bool:
 
 
 def test_a_waiting_task_has_every_field_of_the_contract(viewed: Views) -> None:
-    view = viewed.task(a_task(options={"color": "#fff"}, priority=2), WALL, "all_busy", "e:1")
+    view = viewed.task(a_task(options={"color": "#fff"}, priority=2), WALL, Outlook(blocked_by="all_busy"), "e:1")
     video = view.pop("video")
     assert view == {
         "id": "task-1", "state": "waiting", "phase": None, "progress": 0.0, "message": "", "attempt": 0, "version": 1,
@@ -52,7 +53,7 @@ def test_a_waiting_task_has_every_field_of_the_contract(viewed: Views) -> None:
 
 def test_a_background_is_served_from_its_own_folder(viewed: Views) -> None:
     still = Source("still-1", "beach.jpg", 5, SHA, "image/jpeg", Facts(10, 10))
-    view = viewed.task(a_task(background=still), WALL, None, "e:1")
+    view = viewed.task(a_task(background=still), WALL, Outlook(), "e:1")
     assert opens(view["background"]["content_url"], "/backgrounds/still-1")
     assert (view["background"]["frames"], view["background"]["has_audio"]) == (1, False)
 
@@ -60,7 +61,7 @@ def test_a_background_is_served_from_its_own_folder(viewed: Views) -> None:
 def test_a_completed_task_shows_its_results(viewed: Views) -> None:
     outputs = (Output("m1", "result", "r 片.mp4", 9, SHA, 72), Output("m2", "mask", "k.mp4", 3, SHA, 72))
     done = a_task(state=State.COMPLETED, outputs=outputs, worker="w1", started_at=START, ended_at=START + 5)
-    view = viewed.task(done, WALL, None, "e:9")
+    view = viewed.task(done, WALL, Outlook(), "e:9")
     assert set(view["result"]) == {"video", "mask"}
     video = view["result"]["video"]
     assert (video["name"], video["size"], video["sha256"], video["frames"]) == ("r 片.mp4", 9, SHA, 72)
@@ -71,13 +72,13 @@ def test_a_completed_task_shows_its_results(viewed: Views) -> None:
 
 
 def test_a_failed_task_says_why(viewed: Views) -> None:
-    view = viewed.task(a_task(state=State.FAILED, problem=Problem("no_person", "nobody")), WALL, None, "e:1")
+    view = viewed.task(a_task(state=State.FAILED, problem=Problem("no_person", "nobody")), WALL, Outlook(), "e:1")
     assert view["problem"] == {"code": "no_person", "detail": "nobody"}
 
 
 def test_nothing_of_the_inside_gets_out(viewed: Views) -> None:
     secret: dict[str, Any] = {"request_key": "my-key", "request_hash": "my-hash"}
-    text = str(viewed.task(a_task(**secret), WALL, None, "e:1"))
+    text = str(viewed.task(a_task(**secret), WALL, Outlook(), "e:1"))
     text += str(viewed.media(a_result(purpose=Purpose.VIDEO), WALL))
     assert not any(word in text for word in ("my-key", "my-hash", "'ann'", "lease", "attempts", "not_before"))
 
@@ -116,7 +117,7 @@ def test_a_progress_event_carries_only_what_changes() -> None:
 
 
 def test_p18_what_is_not_known_of_a_model_is_null() -> None:
-    assert views.model(OfferedModel("m", "Magic", "for people"), 2) == {
+    assert views.model(OfferedModel("m", "Magic", "for people"), 2, None) == {
         "name": "m", "alias": "Magic", "description": "for people", "workers_ready": 2,
         "seconds_per_megapixel_frame": None,
     }

@@ -111,7 +111,10 @@ class Hub:
     def listen(self) -> None:
         """Open the port."""
         server = make_server(make_app(self.rooms, ROOT / "static"))
-        sockets = bind_sockets(self.settings.port, self.settings.bind, backlog=BACKLOG)
+        try:
+            sockets = bind_sockets(self.settings.port, self.settings.bind, backlog=BACKLOG)
+        except OSError as error:
+            raise click.ClickException(f"cannot listen on port {self.settings.port}: {error.strerror}") from None
         self.port = sockets[0].getsockname()[1]
         server.add_sockets(sockets)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import signal
 import sys
@@ -89,7 +90,9 @@ class Hub:
         self.parts.push_async_callback(probe.stop)
         await probe.start()
         views = Views(links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path)
-        core = Core(make_rules(settings), new_id, lambda task, lease: link(links, settings, task, lease))
+        core = Core(
+            make_rules(settings), new_id, lambda task, lease: link(links, settings, task, lease), random.random,
+        )
         self.runner = Runner(
             core, store, clock, views, Topics(secrets.token_hex(4)), Verifier(store, files, probe),
         )
@@ -151,7 +154,8 @@ def make_rules(settings: Settings) -> Rules:
     """The machine's intervals, from the settings."""
     return Rules(
         lease_s=settings.lease_seconds, renew_s=settings.lease_seconds / 4, heartbeat_s=settings.heartbeat_seconds,
-        offer_s=settings.offer_seconds, max_attempts=settings.max_attempts,
+        offer_s=settings.offer_seconds, max_attempts=settings.max_attempts, stall_s=settings.stall_seconds,
+        user_cap=settings.max_running_per_user,
     )
 
 

@@ -212,7 +212,7 @@ class Core:
             case Drain():
                 self.presence.retire(session, now)
             case Status():
-                session.stopped(message.slots_free)
+                session.stopped(message.slots_free, self.work.verifying)
             case Bye():
                 return self.presence.leave(session, now) + self.dispatch(now)
             case _:
@@ -324,7 +324,7 @@ class Core:
             effects += self.presence.look_after(session, now)
         for task, lease, problem in self.work.overdue(now):
             effects += self.presence.tell(lease, messages.LeaseLost(lease=lease.id))
-            effects += self.presence.lose(task, lease, problem, now)
+            effects += self.presence.lose(task, lease, problem, now, now + self.rules.stop_s)
         self.dispatcher.wake(now)
         return effects + self.dispatch(now)
 

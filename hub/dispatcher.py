@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 
-from .fairness import FairQueue, Key, Shares, order
+from .fairness import FairQueue, Key, Shares, Turn, order
 from .session import WorkerSession
 from .task import Task
 
@@ -34,7 +34,7 @@ class Dispatcher:
         self.queues: dict[str, FairQueue] = {}
         self.asleep: dict[str, Task] = {}
         self.alarms: list[tuple[float, str]] = []
-        self.charged: dict[str, tuple[str, float]] = {}
+        self.charged: dict[str, tuple[str, float, Turn | None]] = {}
         self.left_out: dict[str, dict[str, float]] = {}
         self.kept: dict[str, float] = {}
 
@@ -73,8 +73,11 @@ class Dispatcher:
 
     def put_back(self, task: Task, left_out: str | None, now: float) -> None:
         """An offer came to nothing: the task waits again, and the worker `left_out` is not asked for some seconds."""
+        _, _, turn = self.charged[task.id]
         self.ended(task.id, 0.0)
         self.add(task, now)
+        if turn is not None and task.model in self.queues:
+            self.queues[task.model].restore(task.owner, turn)
         if left_out is not None:
             self.leave_out(task.id, left_out, now + LEFT_OUT_S)
 
@@ -100,20 +103,25 @@ class Dispatcher:
 
     # --- running ------------------------------------------------------------------------------------------------
 
-    def began(self, task: Task, tag: float | None = None) -> None:
-        """A task is offered or runs: its owner is charged, from the turn at `tag` if it had one."""
+    def began(self, task: Task, turn: Turn | None = None) -> None:
+        """A task is offered or runs: its owner is charged, in the turn that it used if it used one."""
         if task.id not in self.charged:
             cost = self.cost(task)
-            self.charged[task.id] = (task.owner, cost)
-            self.shares.began(task.owner, cost, tag)
+            self.charged[task.id] = (task.owner, cost, turn)
+            self.shares.began(task.owner, cost, None if turn is None else turn[0])
+            self.had_some(task.owner)
 
     def ended(self, task_id: str, seconds: float | None = None) -> None:
         """A task is offered or runs no longer; its owner pays for the `seconds` it took, if that is known."""
-        owner, cost = self.charged.pop(task_id, ("", 0.0))
+        owner, cost, _ = self.charged.pop(task_id, ("", 0.0, None))
         if owner:
             self.shares.ended(owner, 0.0 if seconds is None else seconds - cost)
-            for queue in self.queues.values():
-                queue.enter(owner)
+            self.had_some(owner)
+
+    def had_some(self, owner: str) -> None:
+        """What an owner has had is another amount now: the turns follow."""
+        for queue in self.queues.values():
+            queue.enter(owner)
 
     # --- matching -----------------------------------------------------------------------------------------------
 
@@ -151,34 +159,34 @@ class Dispatcher:
 
         `warm` says by model how many slots there are with it loaded.
         """
-        best: tuple[float, Key, Task] | None = None
+        best: tuple[Turn, Key, Task] | None = None
         for model in session.models:
             queue = self.queues.get(model)
             if queue is not None and queue.size:
                 found = self.first(queue, session, 0 if session.warm == model else warm.get(model, 0), now)
-                if found is not None and (best is None or found[:2] < best[:2]):
+                if found is not None and (best is None or (found[0][0], found[1]) < (best[0][0], best[1])):
                     best = found
         if best is None:
             return None
-        tag, _, task = best
+        turn, _, task = best
         self.queues[task.model].discard(task)
         self.kept.pop(task.id, None)
-        self.began(task, tag)
+        self.began(task, turn)
         return task
 
     def first(
         self, queue: FairQueue, session: WorkerSession, warm: int, now: float
-    ) -> tuple[float, Key, Task] | None:
+    ) -> tuple[Turn, Key, Task] | None:
         """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued.
 
         `warm` slots elsewhere have the model loaded: as many tasks are kept for them, each for a bounded time.
         """
         with closing(queue.users()) as users:
-            for tag, user in islice(users, LOOKED_AT):
+            for turn, user in islice(users, LOOKED_AT):
                 for task in islice(queue.lines[user], LOOKED_AT):
                     barred = self.left_out.get(task.id)
                     if barred is None and warm and self.kept.setdefault(task.id, now + PREFER_S) > now:
                         warm -= 1
                     elif barred is None or barred.get(session.worker, now) <= now:
-                        return tag, order(task), task
+                        return turn, order(task), task
         return None

@@ -23,6 +23,7 @@ GONE = 256  # tasks that have left the front of a line before the line is moved 
 LOOKED_AT = 1000  # other users that a position looks at; the rest are taken to be like them
 KEPT = 1000  # users whose share is remembered without asking whether it still matters
 
+Turn = tuple[float, int]  # a tag in virtual seconds, and a number that puts equal tags in the order of their coming
 Key = tuple[float, str]  # creation time, earlier by AGING_S for each step of priority, then the id: lower goes first
 
 
@@ -57,7 +58,7 @@ class Shares:
         return bool(self.cap) and self.running.get(user, 0) >= self.cap
 
     def began(self, user: str, cost: float, tag: float | None = None) -> None:
-        """A task of this user starts, in the turn that began at `tag`; `cost` is its expected seconds."""
+        """A task of this user starts, in a turn at `tag` if it had one; `cost` is its expected seconds."""
         start = self.start_tag(user) if tag is None else max(tag, self.had(user))
         self.virtual = max(self.virtual + cost / CROWD, start)
         self.finish[user] = start + cost
@@ -135,7 +136,7 @@ class FairQueue:
         self.shares = shares
         self.lines: dict[str, Line] = {}
         self.turns: list[tuple[float, int, str]] = []
-        self.entered: dict[str, tuple[float, int]] = {}
+        self.entered: dict[str, Turn] = {}
         self.count = 0
         self.size = 0
         self.work = 0.0
@@ -167,11 +168,12 @@ class FairQueue:
         return line is not None and task in line
 
     def enter(self, user: str) -> None:
-        """See that a user who waits has a turn, by what that user has had; one that is as good already is kept."""
-        if user not in self.lines:
+        """See that a user who waits has a turn, by what that user has had; call it whenever that has changed."""
+        if user not in self.lines or self.shares.capped(user):
+            self.entered.pop(user, None)
             return
         tag, known = self.shares.start_tag(user), self.entered.get(user)
-        if known is not None and known[0] <= tag:
+        if known is not None and self.shares.had(user) <= known[0] <= tag:
             return
         self.count += 1
         self.entered[user] = (tag, self.count)
@@ -181,31 +183,29 @@ class FairQueue:
         else:
             heapq.heappush(self.turns, (tag, self.count, user))
 
-    def users(self) -> Generator[tuple[float, str], None, None]:
-        """Users with waiting tasks who may run one, and their tags, whose turn it is first; looking does not use it."""
+    def restore(self, user: str, turn: Turn) -> None:
+        """What a user was served came to nothing: the turn is theirs again."""
+        known = self.entered.get(user)
+        if user in self.lines and (known is None or turn < known) and not self.shares.capped(user):
+            self.entered[user] = turn
+            heapq.heappush(self.turns, (*turn, user))
+
+    def users(self) -> Generator[tuple[Turn, str], None, None]:
+        """Users with waiting tasks who may run one, and their turns, the first first; looking does not use a turn."""
         passed: list[tuple[float, int, str]] = []
         try:
             while self.turns:
-                turn = heapq.heappop(self.turns)
-                tag, count, user = turn
-                if self.entered.get(user) != (tag, count):
-                    continue
-                if self.shares.capped(user):
-                    del self.entered[user]
-                elif tag < self.shares.had(user):
-                    del self.entered[user]
-                    self.enter(user)
-                else:
-                    passed.append(turn)
-                    yield tag, user
+                tag, count, user = heapq.heappop(self.turns)
+                if self.entered.get(user) == (tag, count):
+                    passed.append((tag, count, user))
+                    yield (tag, count), user
         finally:
             for turn in passed:
                 heapq.heappush(self.turns, turn)
 
-    def turn(self, user: str) -> tuple[float, int]:
-        """A user's turn: its tag, and its number among equals."""
-        tag, count = self.entered.get(user, (self.shares.start_tag(user), self.count + 1))
-        return max(tag, self.shares.had(user)), count
+    def turn(self, user: str) -> Turn:
+        """A user's turn: its tag, and its number among equals; a guess for one at the cap, who has none."""
+        return self.entered.get(user) or (self.shares.start_tag(user), self.count + 1)
 
     def position(self, task: Task, cost: float) -> int:
         """About how many tasks go first, if all take `cost` seconds: one's own before it, and the others' turns."""
@@ -218,7 +218,8 @@ class FairQueue:
                 turns = (tag - their_tag) / cost + own
                 whole = round(turns)
                 if abs(turns - whole) < 1e-6:
-                    ahead += max(0, min(len(line), whole + (their_count < count)))
+                    first = whole < own or (whole == own and their_count < count)
+                    ahead += max(0, min(len(line), whole + first))
                 else:
                     ahead += max(0, min(len(line), math.ceil(turns)))
                 seen += 1

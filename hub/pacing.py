@@ -5,6 +5,7 @@ Owns what the store and the viewers already know of each running task. Never cha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from . import messages
@@ -33,8 +34,9 @@ class Pacing:
         self.paces: dict[str, Pace] = {}
 
     def begin(self, task: Task, stored_version: int, now: float, began_at: float | None) -> None:
-        """A task runs; the store has, or is about to have, its `stored_version`."""
-        self.paces[task.id] = Pace(stored_version, now, task.version, now, now, began_at)
+        """A task runs; the store has, or is about to have, its `stored_version`; a newer one is stored before it is shown."""
+        stored_at = now if stored_version == task.version else -math.inf
+        self.paces[task.id] = Pace(stored_version, stored_at, task.version, now, now, began_at)
 
     def end(self, task_id: str) -> None:
         self.paces.pop(task_id, None)

@@ -77,6 +77,9 @@ class Presence:
                 problem = Problem(code, f"{session.worker} came back without this task")
                 effects += self.lose(task, moves.held(task, lease_id), problem, now)
         for lease_id in sorted(running - believed.keys()):
+            if self.work.finished.get(lease_id) is None:  # it has not reported an end that counted: it is still at it
+                session.stopping[lease_id] = now + self.rules.stop_s
+                self.offers.withdraw(session, now)
             effects.append(Send(session.id, messages.LeaseLost(lease=lease_id)))
         return effects
 
@@ -170,9 +173,11 @@ class Presence:
         self.vacate(task.lease, None if task.id in self.work.verifying else now + self.rules.stop_s)
         return self.tell(task.lease, messages.Cancel(lease=task.lease.id, reason=reason))
 
-    def lose(self, task: Task, lease: Lease, problem: Problem, now: float) -> list[Effect]:
-        """A worker has lost a task."""
-        self.vacate(lease)
+    def lose(
+        self, task: Task, lease: Lease, problem: Problem, now: float, stopping_until: float | None = None
+    ) -> list[Effect]:
+        """A worker has lost a task; if nobody has said that it stopped, its slot stays taken until `stopping_until`."""
+        self.vacate(lease, stopping_until)
         effects = self.work.lose(task, lease, problem, now)
         if problem.code in ENDS_WORKERS:
             effects += self.suspect(task, lease, problem, now)

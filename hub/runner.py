@@ -17,9 +17,10 @@ from . import views
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
-from .interface import OfferedModel
+from .interface import Interface, OfferedModel
 from .media import Media, Mismatch
 from .messages import DELETED, PROGRESSED, UPDATED
+from .news import News
 from .ports import Clock, Store
 from .task import State, Task
 from .clock import rfc3339
@@ -28,7 +29,8 @@ from .topics import Topic, Topics
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-TICK_S = 0.25
+TICK_S, TELL_S = 0.25, 2.0  # how often the core is told the time, and waiting tasks are looked at for news
+LEARNED = 200  # tasks completed before the start from which it is learned how long work takes
 BATCH = 1000  # decisions that are committed as one
 CLOSE_RESTART = 1012
 FAREWELL_S = 2.0  # how long a stopping hub waits for the database
@@ -87,24 +89,31 @@ class Runner:
         self.stopping = False
         self.wake = asyncio.Event()
         self.duties: set[asyncio.Task[None]] = set()
+        self.news = News(core, topics)
 
     # --- start and stop -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Read what the store remembers, then begin to work."""
         now = self.clock.now()
-        open_tasks: list[Task] = []
-        before: str | None = None
-        while page := await self.store.page(Task, 1000, before, state=(State.WAITING, State.PROCESSING)):
-            open_tasks += page
-            before = page[-1].id
-        models = await self.store.page(OfferedModel, 1000)
-        self.core.boot(reversed(open_tasks), models, now)
+        open_tasks = await self.read(Task, state=(State.WAITING, State.PROCESSING))
+        models, interfaces = await self.read(OfferedModel), await self.read(Interface)
+        ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
+        self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
         self.released = dict(self.core.tasks)
         self.healthy = True
-        self.own(self.commit_forever())
-        self.own(self.tick_forever())
+        for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever()):
+            self.own(duty)
         log.info("tasks_loaded", open=len(open_tasks), models=len(models))
+
+    async def read(self, kind: type[T], **equal: Any) -> list[T]:
+        """All records of a kind, the newest first."""
+        records: list[T] = []
+        before: str | None = None
+        while page := await self.store.page(kind, 1000, before, **equal):
+            records += page
+            before = page[-1].id  # type: ignore[attr-defined]
+        return records
 
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
@@ -220,14 +229,14 @@ class Runner:
         self.release(entry)
 
     def reload(self, refused: dict[tuple[type[Any], str], Outcome]) -> None:
-        """Another process moved these tasks, or knows these models: believe the store."""
+        """Another process moved these tasks, or knows these models and workers: believe the store."""
         for (kind, id), outcome in refused.items():
             if kind is Task:
                 if outcome is Outcome.MISSED:
                     log.warning("task_moved_elsewhere", task=id)
                 self.own(self.adopt(id))
-            elif kind is OfferedModel:
-                self.own(self.adopt_model(id))
+            elif kind is OfferedModel or kind is Interface:
+                self.own(self.adopt_record(kind, id))
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Ask the store for something, however often it takes."""
@@ -239,10 +248,12 @@ class Runner:
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)
 
-    async def adopt_model(self, name: str) -> None:
-        model = await self.ask(lambda: self.store.get(OfferedModel, name))
-        if model is not None:
-            self.core.models[name] = model
+    async def adopt_record(self, kind: type[OfferedModel] | type[Interface], name: str) -> None:
+        record = await self.ask(lambda: self.store.get(kind, name))
+        if isinstance(record, OfferedModel):
+            self.core.models[name] = record
+        elif record is not None:
+            self.decide(self.core.know(record, self.clock.now()))
 
     async def adopt(self, task_id: str) -> None:
         task = await self.ask(lambda: self.store.get(Task, task_id))
@@ -300,8 +311,9 @@ class Runner:
         elif effect.type == DELETED:
             data = {"id": task.id}
         else:
-            data = self.view(task)
-            data["cursor"] = f"{own.epoch}:{own.offset + 1}"
+            outlook = self.core.outlook(task)
+            data = self.views.task(task, wall, outlook, f"{own.epoch}:{own.offset + 1}")
+            self.news.tell(task, outlook)
         for topic in (own, mine):
             topic.publish(effect.type, data, rfc3339(wall))
 
@@ -311,8 +323,19 @@ class Runner:
     def view(self, task: Task) -> dict[str, Any]:
         """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
         task = self.released.get(task.id, task)
-        cursor = self.topic(task.id).cursor
-        return self.views.task(task, self.clock.wall(), self.core.outlook(task), cursor)
+        outlook = self.core.outlook(task)
+        self.news.shown(task, outlook)
+        return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
+
+    async def tell_forever(self) -> None:
+        """Publish what has changed for waiting tasks, with pauses in which others have their turn."""
+        while True:
+            await asyncio.sleep(TELL_S)
+            for task in self.news.round(self.released):
+                if task is not None:
+                    self.publish(Publish(task, UPDATED))
+                else:
+                    await asyncio.sleep(0)
 
     async def look(self, effect: Verify) -> None:
         """Have a result verified and tell the core."""

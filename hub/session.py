@@ -7,6 +7,7 @@ Never touches a socket and never decides which task goes where.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -88,9 +89,13 @@ class WorkerSession:
         self.untold.add(lease_id)
         self.warm = task.model
 
-    def stopped(self, slots_free: int) -> None:
-        """The worker says how many slots are free: so many of those that it should stop are still at work."""
-        working = self.slots - slots_free - len(self.leases.keys() - self.untold)
+    def stopped(self, slots_free: int, verifying: Container[str]) -> None:
+        """The worker says how many slots are free: so many of those that it should stop are still at work.
+
+        Tasks whose result is `verifying` fill a slot here, and none there.
+        """
+        at_work = [id for id, task in self.leases.items() if id not in self.untold and task not in verifying]
+        working = self.slots - slots_free - len(at_work)
         while len(self.stopping) > max(0, working):
             del self.stopping[next(iter(self.stopping))]
 

@@ -39,8 +39,7 @@ class MemoryStore:
         stored = documents.get(document["_id"])
         version = stored["version"] if stored is not None else 0
         if version != change.previous:
-            own = stored is not None and version == document["version"] and stored[WRITER] == self.writer
-            return Outcome.DONE if own else Outcome.MISSED
+            return Outcome.DONE if stored == document else Outcome.MISSED
         if any(self.clashes(kind, index, document) for index in KINDS[kind].indexes if index.unique):
             return Outcome.TAKEN
         documents[document["_id"]] = document

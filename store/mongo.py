@@ -130,21 +130,27 @@ class MongoStore:
     async def look_again(self, kind: type[Any], changes: list[Save | Delete], taken: set[int]) -> list[Outcome]:
         """Tell apart what was written (perhaps by an earlier try whose answer was lost) from what was not."""
         ids = [change.record.id for change in changes if isinstance(change, Save)]
-        projection = {"version": 1, WRITER: 1}
 
         async def read() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = await self.durable[kind].find({"_id": {"$in": ids}}, projection).to_list(None)
+            found: list[dict[str, Any]] = await self.durable[kind].find({"_id": {"$in": ids}}).to_list(None)
             return found
 
-        stored = {document["_id"]: (document["version"], document.get(WRITER)) for document in await self.ask(read)}
+        stored = {document["_id"]: document for document in await self.ask(read)}
         outcomes = []
         for place, change in enumerate(changes):
-            if isinstance(change, Delete) or stored.get(change.record.id) == (change.record.version, self.writer):
+            if isinstance(change, Delete) or self.wrote(stored.get(change.record.id), change.record):
                 outcomes.append(Outcome.DONE)
             else:
                 clash = place in taken and change.record.id not in stored
                 outcomes.append(Outcome.TAKEN if clash else Outcome.MISSED)
         return outcomes
+
+    def wrote(self, document: dict[str, Any] | None, record: Any) -> bool:
+        """Whether this hub has stored exactly this: its version alone may be that of another change of its own."""
+        return (
+            document is not None and document.get(WRITER) == self.writer and document["version"] == record.version
+            and to_record(type(record), document) == record
+        )
 
     # --- reading ------------------------------------------------------------------------------------------------
 

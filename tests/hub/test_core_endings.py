@@ -6,10 +6,11 @@ import pytest
 from msgspec.structs import replace as changed
 
 from hub import workload
+from hub.dispatcher import PREFER_S
 from hub.effects import Publish, Save, Send, Verify
 from hub.messages import (
     CANCELLED, COMPLETED, FAILED, RELEASED, UPDATED, Accept, Cancel, Failed, FailedAck, LeaseLost, Offer, Problem,
-    Renew, Result, ResultAck, Status,
+    Renew, Result, ResultAck, Status, Welcome,
 )
 from hub.task import IllegalMove, Output, State
 from hub.task import Problem as Reason
@@ -197,6 +198,7 @@ def test_p6_a_report_under_an_old_lease_changes_nothing_and_is_told_so(world: Wo
     world.join("w2")
     effects = world.wait(2)
     assert published(effects) == [("task-1", RELEASED)]
+    effects = world.wait(PREFER_S)
     worker = next(session.worker for session in world.core.sessions.values() if session.offers)
     new = world.accept(effects, worker)
     before, version = world.task(), world.stored().version
@@ -219,9 +221,37 @@ def test_p7_a_lost_worker_costs_an_attempt_and_the_last_one_fails_the_task(world
     effects = world.submit()
     for _ in range(RULES.max_attempts):
         world.accept(effects)
-        effects = world.wait(RULES.lease_s)
+        effects = world.wait(RULES.lease_s) + world.say(Status(slots_free=1))
     assert published(effects)[-1] == ("task-1", FAILED)
     assert world.stored().problem == Reason("worker_lost", "w1 fell silent")
+
+
+def test_a_worker_that_lost_its_lease_keeps_its_slot_until_it_says_that_it_has_stopped(world: World) -> None:
+    world.running("task-1")
+    world.submit("task-2", priority=1)
+    effects = world.wait(RULES.lease_s)
+    assert published(effects) == [("task-1", RELEASED)]
+    assert not any(isinstance(message, Offer) for message in sent(effects)), "it may still be at the first one"
+    assert only(world.say(Status(slots_free=1)), Offer).task == "task-2"
+
+
+def test_a_worker_that_comes_with_a_lease_long_over_has_a_moment_to_stop(world: World) -> None:
+    world.join()
+    world.core.detach(world.session().id, world.now)
+    world.submit()
+    effects = world.join(running=["forgotten"])
+    assert [type(message) for message in sent(effects)] == [Welcome, LeaseLost]
+    assert only(world.wait(RULES.stop_s), Offer).task == "task-1"
+
+
+def test_a_result_that_is_looked_into_does_not_hide_that_another_task_still_stops(world: World) -> None:
+    world.join(slots=2)
+    world.running("task-1")
+    lease = world.running("task-2")
+    world.submit("task-3")
+    world.result(lease)
+    world.cancel("task-1")
+    assert sent(world.say(Status(slots_free=1))) == [], "the free slot is that of the result"
 
 
 # --- cancel

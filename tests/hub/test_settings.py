@@ -23,6 +23,7 @@ OLD_NAMES = """
     UPLOAD_BACKGROUNDS_URL_PATH UPLOAD_FILE_SIZE_LIMIT HEARTBEAT_TIMEOUT
 """.split()
 NEW_NAMES = """
+    MAX_RUNNING_PER_USER STALL_SECONDS
     APP_ENV BIND MONGODB_URI DATA_DIR TRUSTED_PROXIES METRICS_TOKEN LOG_FORMAT LOG_LEVEL AUTO_REGISTER_INTERFACES
     LEASE_SECONDS HEARTBEAT_SECONDS MAX_ATTEMPTS OFFER_SECONDS RESULT_FILE_SIZE_LIMIT OUTPUT_DIR INTERFACE_NETWORKS
     INTERFACE_MODELS SHARED_DIR POLL_GAP_SECONDS
@@ -107,7 +108,8 @@ BAD = [
     ("JWT_EXPIRES_IN", ["7 fortnights", "-7d", "d", "0", "59s", "s" * 100, "9" * 30 + "d", "7d 3h", "1e9"]),
     ("UPLOAD_FILE_SIZE_LIMIT", ["0", "-1", "100MB", "NaN", "inf", "999999999999"]),
     ("HEARTBEAT_TIMEOUT", ["0", "1441", "three"]), ("LEASE_SECONDS", ["0", "1e1", "90000"]),
-    ("MAX_ATTEMPTS", ["0", "101", "2.5"]), ("AUTO_REGISTER_INTERFACES", ["maybe"]),
+    ("MAX_ATTEMPTS", ["0", "101", "2.5"]), ("MAX_RUNNING_PER_USER", ["-1", "many"]), ("STALL_SECONDS", ["0", "soon"]),
+    ("AUTO_REGISTER_INTERFACES", ["maybe"]),
     ("API_BASE_URL", ["hub.example.org", "ftp://hub", "http://", "http://a b", "https://h/?q", "http://[::1"]),
     ("FRONTEND_URL", ["https://h:99999", "https://h:x", "https://h/#x", "javascript:alert(1)"]),
     ("CORS_ORIGINS", ["*", "https://a.example.org/path", "https://a, b", "null"]),

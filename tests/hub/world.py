@@ -172,7 +172,7 @@ def check(core: Core) -> None:
     assert set(dispatcher.charged) == set(offered) | set(leased.values())
     assert {**dispatcher.left_out, **dispatcher.kept}.keys() <= set(core.tasks)
     running: dict[str, int] = {}
-    for owner, _ in dispatcher.charged.values():
+    for owner, *_ in dispatcher.charged.values():
         running[owner] = running.get(owner, 0) + 1
     assert dispatcher.shares.running == running
     for queue in dispatcher.queues.values():

@@ -89,6 +89,16 @@ async def test_the_same_commit_again_after_a_lost_answer_is_done(store: Store) -
     assert await store.commit(later) == await store.commit(later) == [Outcome.DONE, Outcome.DONE]
 
 
+async def test_p6_of_two_changes_by_one_hub_to_one_version_the_second_comes_too_late(store: Store) -> None:
+    service = Interface("i", "hash", 1.0)
+    await store.commit([Save(service, 0)])
+    one, other = replace(service, paused=True, version=2), replace(service, enabled=False, version=2)
+    assert await store.commit([Save(one, 1)]) == [Outcome.DONE]
+    assert await store.commit([Save(other, 1)]) == [Outcome.MISSED]
+    assert await store.commit([Save(one, 1)]) == [Outcome.DONE]
+    assert await store.get(Interface, "i") == one
+
+
 async def test_a_new_record_does_not_replace_one_of_another_hub(store: Store) -> None:
     task = a_task()
     await store.commit([Save(task, 0)])

@@ -1,0 +1,402 @@
+"""Fairness: whose turn it is, what was had, lines that keep their order, and positions that come true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub import fairness
+from hub.fairness import AGING_S, CROWD, GONE, LOOKED_AT, FairQueue, Line, Shares, order
+from hub.task import Task
+
+from .world import FACTS, SOURCE, START, a_task, lines_run
+
+COST = 10.0
+
+
+def tasks(owner: str, number: int, since: float = START, **changes: object) -> list[Task]:
+    return [a_task(f"{owner}-{n:05}", owner=owner, created_at=since + n, **changes) for n in range(number)]
+
+
+def serve(queue: FairQueue, cost: Callable[[Task], float] = lambda task: COST) -> Task | None:
+    """The next task in turn starts; None if nobody may have one."""
+    users = queue.users()
+    found = next(users, None)
+    users.close()
+    if found is None:
+        return None
+    (tag, _), user = found
+    task = next(iter(queue.lines[user]))
+    queue.discard(task)
+    queue.shares.began(user, cost(task), tag)
+    queue.enter(user)
+    return task
+
+
+def end(queue: FairQueue, user: str, correction: float = 0.0) -> None:
+    """A task of this user ends, after so many seconds more than expected."""
+    queue.shares.ended(user, correction)
+    queue.enter(user)
+
+
+def serve_all(queue: FairQueue, cost: Callable[[Task], float] = lambda task: COST) -> list[Task]:
+    found = []
+    while (task := serve(queue, cost)) is not None:
+        found.append(task)
+    return found
+
+
+def a_queue(*waiting: Task, cap: int = 0) -> FairQueue:
+    queue = FairQueue(Shares(cap))
+    for task in waiting:
+        queue.add(task)
+    return queue
+
+
+# --- between users
+
+
+def test_p5_ten_tasks_behind_2900_of_somebody_else_are_served_within_twenty_turns() -> None:
+    queue = a_queue(*tasks("ann", 2900))
+    for _ in range(100):
+        serve(queue)
+    for task in tasks("bob", 10):
+        queue.add(task)
+    served = [serve(queue) for _ in range(20)]
+    assert sum(task is not None and task.owner == "bob" for task in served) == 10
+
+
+def test_equal_users_take_turns() -> None:
+    queue = a_queue(*tasks("ann", 4), *tasks("bob", 4), *tasks("cyd", 4))
+    assert [task.owner for task in serve_all(queue)] == ["ann", "bob", "cyd"] * 4
+
+
+def test_users_share_seconds_not_tasks() -> None:
+    """Ann's tasks take ten times as long as Bob's: while both wait, each gets half of the time."""
+    queue = a_queue(*tasks("ann", 100), *tasks("bob", 1000))
+    seconds = {"ann": 0.0, "bob": 0.0}
+
+    def cost(task: Task) -> float:
+        return 100.0 if task.owner == "ann" else 10.0
+
+    for _ in range(550):
+        task = serve(queue, cost)
+        assert task is not None
+        seconds[task.owner] += cost(task)
+    assert seconds["ann"] == pytest.approx(seconds["bob"], rel=0.1)
+
+
+def test_work_that_took_longer_than_expected_is_paid_for() -> None:
+    queue = a_queue(*tasks("ann", 5), *tasks("bob", 5))
+    assert serve(queue) is not None
+    end(queue, "ann", 3 * COST)
+    assert [task.owner for task in serve_all(queue)][:5] == ["bob", "bob", "bob", "bob", "ann"]
+
+
+def test_work_that_took_less_than_expected_gives_the_turn_back() -> None:
+    queue = a_queue(*tasks("ann", 2), *tasks("bob", 3))
+    assert [serve(queue).owner for _ in range(2)] == ["ann", "bob"]  # type: ignore[union-attr]
+    end(queue, "bob", -COST)
+    assert [task.owner for task in serve_all(queue)] == ["bob", "ann", "bob"]
+
+
+def test_running_work_counts_before_it_has_ended() -> None:
+    shares = Shares()
+    shares.began("ann", COST)
+    assert (shares.start_tag("ann"), shares.start_tag("bob")) == (COST, COST / CROWD)
+
+
+def test_who_was_away_is_not_owed_the_past() -> None:
+    queue = a_queue(*tasks("ann", 200))
+    for _ in range(100):
+        serve(queue)
+    for task in tasks("bob", 50):
+        queue.add(task)
+    owners = [task.owner for task in serve_all(queue)][:100]
+    assert owners.count("bob") == 50, "half of the turns from now on, not all of them"
+    assert owners[:4] == ["bob", "ann", "bob", "ann"]
+
+
+@pytest.mark.parametrize("coming", [1, 2, 5])
+def test_nobody_starves_under_an_endless_stream_of_newcomers(coming: int) -> None:
+    """Whoever comes has had nothing yet; the one who has had a task still gets the next within a bounded time."""
+    queue, newcomers = a_queue(*tasks("ann", 5)), count()
+    served: list[str] = []
+    while served.count("ann") < 4 and len(served) < 6000:
+        for _ in range(coming):
+            queue.add(a_task(owner=f"new-{next(newcomers)}"))
+        task = serve(queue)
+        assert task is not None
+        served.append(task.owner)
+    turns = [at for at, owner in enumerate(served) if owner == "ann"]
+    assert len(turns) == 4
+    for before, after in zip(turns, turns[1:], strict=False):
+        assert after <= coming * (before + CROWD + 2) + 4, f"{turns}: passed by some who came after her turn was due"
+
+
+def test_newcomers_do_not_starve_either_behind_a_crowd() -> None:
+    users = 3 * CROWD
+    queue = a_queue(*(task for number in range(users) for task in tasks(f"user-{number}", 50)))
+    for _ in range(20 * users):
+        serve(queue)
+    queue.add(a_task(owner="new"))
+    owners = [task.owner for task in serve_all(queue)]
+    assert owners.index("new") <= 2 * users
+
+
+def test_a_cap_holds_a_user_back_until_something_of_theirs_ends() -> None:
+    queue = a_queue(*tasks("ann", 3), *tasks("bob", 1), cap=1)
+    assert [task.owner for task in serve_all(queue)] == ["ann", "bob"]
+    end(queue, "bob")
+    assert serve(queue) is None
+    end(queue, "ann")
+    assert [task.id for task in serve_all(queue)] == ["ann-00001"]
+
+
+def test_nothing_scans_those_at_their_cap_are_not_looked_at() -> None:
+    def steps(capped: int) -> int:
+        queue = a_queue(*(task for number in range(capped) for task in tasks(f"user-{number}", 2)), cap=1)
+        assert len(serve_all(queue)) == capped
+        return lines_run(lambda: serve(queue))
+
+    assert steps(1000) == steps(10)
+
+
+def test_a_user_served_for_one_model_waits_longer_for_the_other() -> None:
+    shares = Shares()
+    one, other = FairQueue(shares), FairQueue(shares)
+    for task in [*tasks("ann", 2), *tasks("bob", 1)]:
+        other.add(task)
+    one.add(a_task(owner="ann"))
+    serve(one)
+    other.enter("ann")
+    assert [task.owner for task in serve_all(other)] == ["bob", "ann", "ann"]
+
+
+def test_looking_at_the_turns_uses_none_of_them() -> None:
+    queue = a_queue(*tasks("ann", 1), *tasks("bob", 1))
+    for _ in range(3):
+        assert [user for _, user in queue.users()] == ["ann", "bob"]
+    assert len(queue.turns) == 2
+
+
+# --- among one's own
+
+
+def test_priority_goes_before_age_and_age_makes_up_for_priority() -> None:
+    old, new = a_task("old"), a_task("new", created_at=START + 2 * AGING_S - 1, priority=2)
+    late = a_task("late", created_at=START + 2 * AGING_S + 1, priority=2)
+    assert sorted([late, old, new], key=order) == [new, old, late]
+
+
+def test_no_priority_starves_what_waits() -> None:
+    """Urgent tasks come for ever; an old one with the least priority is passed by a bounded number of them."""
+    queue = a_queue(a_task("old", priority=-10))
+    for number in count():
+        queue.add(a_task(f"urgent-{number:05}", created_at=START + 60 * number, priority=10))
+        task = serve(queue)
+        if task is not None and task.id == "old":
+            break
+    assert 60 * number <= 21 * AGING_S
+
+
+def test_my_priority_takes_nothing_from_others() -> None:
+    queue = a_queue(*tasks("ann", 3, priority=10), *tasks("bob", 3, priority=-10))
+    assert [task.owner for task in serve_all(queue)] == ["ann", "bob"] * 3
+
+
+# --- lines
+
+
+MOVES = st.lists(st.tuples(st.sampled_from(["add", "add", "first", "any"]), st.integers(0, 40), st.integers(-2, 2)))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(MOVES)
+def test_a_line_is_what_a_sorted_list_would_be(moves: list[tuple[str, int, int]]) -> None:
+    line, model = Line(), list[Task]()
+    for number, (move, value, priority) in enumerate(moves):
+        if move == "add":
+            task = a_task(f"task-{number}", created_at=START + value, priority=priority)
+            line.add(task)
+            model.append(task)
+        elif model:
+            task = min(model, key=order) if move == "first" else model[value % len(model)]
+            assert line.discard(task)
+            assert not line.discard(task)
+            model.remove(task)
+        model.sort(key=order)
+        assert list(line) == model and len(line) == len(model)
+        assert [line.rank(task) for task in model] == list(range(len(model)))
+        assert all(task in line for task in model)
+
+
+def test_a_line_that_is_served_moves_up_and_lets_go() -> None:
+    line = Line()
+    waiting = tasks("ann", 4 * GONE)
+    for task in waiting:
+        line.add(task)
+    for task in waiting[: 3 * GONE + 5]:
+        line.discard(task)
+    assert (line.gone, len(line), line.rank(waiting[-1])) == (5, GONE - 5, GONE - 6)
+    line.add(waiting[3 * GONE + 4])
+    assert (line.gone, next(iter(line))) == (4, waiting[3 * GONE + 4])
+
+
+# --- the whole, against a model that is too simple to be wrong
+
+
+class Naive:
+    """Fair shares as one would write them down: look at everything, every time."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.waiting: list[Task] = []
+        self.virtual, self.turns = 0.0, 0
+        self.had: dict[str, float] = {}
+        self.tags: dict[str, tuple[float, int]] = {}
+        self.running: list[str] = []
+
+    def enter(self, user: str) -> None:
+        """A user has a turn while something waits and the cap allows; it stays, unless what was had has changed."""
+        waits = any(task.owner == user for task in self.waiting)
+        if not waits or (self.cap and self.running.count(user) >= self.cap):
+            self.tags.pop(user, None)
+            return
+        had, known = self.had.get(user, 0.0), self.tags.get(user)
+        if known is None or not had <= known[0] <= max(self.virtual, had):
+            self.turns += 1
+            self.tags[user] = (max(self.virtual, had), self.turns)
+
+    def add(self, task: Task) -> None:
+        self.waiting.append(task)
+        self.enter(task.owner)
+
+    def serve(self, cost: Callable[[Task], float]) -> Task | None:
+        if not self.tags:
+            return None
+        owner = min(self.tags, key=lambda user: self.tags[user])
+        task = min((task for task in self.waiting if task.owner == owner), key=order)
+        self.waiting.remove(task)
+        tag = self.tags[owner][0]
+        self.had[owner] = tag + cost(task)
+        self.virtual = max(self.virtual + cost(task) / CROWD, tag)
+        self.running.append(owner)
+        self.enter(owner)
+        return task
+
+    def end(self, user: str, correction: float) -> None:
+        self.running.remove(user)
+        self.had[user] += correction
+        self.enter(user)
+
+
+STEPS = st.lists(st.tuples(
+    st.sampled_from(["add", "add", "add", "serve", "serve", "end"]), st.integers(0, 3), st.integers(1, 9),
+))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2), STEPS)
+def test_turns_are_those_of_a_naive_model(cap: int, steps: list[tuple[str, int, int]]) -> None:
+    queue, naive = a_queue(cap=cap), Naive(cap)
+
+    def cost(task: Task) -> float:
+        return task.video.facts.frames
+
+    for number, (step, user, size) in enumerate(steps):
+        owner = f"user-{user}"
+        if step == "add":
+            video = replace(SOURCE, facts=replace(FACTS, frames=size))
+            queue.add(a_task(f"task-{number}", owner=owner, video=video))
+            naive.add(a_task(f"task-{number}", owner=owner, video=video))
+        elif step == "serve":
+            assert serve(queue, cost) == naive.serve(cost)
+        elif owner in naive.running:
+            end(queue, owner, size - 5)
+            naive.end(owner, size - 5)
+        assert queue.entered == naive.tags
+        assert queue.size == len(naive.waiting)
+        assert queue.work == pytest.approx(sum(0.2304 * cost(task) for task in naive.waiting))
+
+
+# --- positions
+
+
+USERS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 12), min_size=1)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(USERS, st.integers(0, 30))
+def test_p18_positions_come_true_when_all_tasks_are_alike(users: dict[str, int], served: int) -> None:
+    queue = a_queue(*(task for owner, number in users.items() for task in tasks(owner, number)))
+    for _ in range(served):
+        serve(queue)
+    waiting = [task for line in queue.lines.values() for task in line]
+    told = {task.id: queue.position(task, COST) for task in waiting}
+    assert told == {task.id: at for at, task in enumerate(serve_all(queue))}
+
+
+def test_p18_positions_are_about_right_when_tasks_differ() -> None:
+    queue = a_queue(*tasks("ann", 30), *tasks("bob", 30), *tasks("cyd", 5))
+    serve(queue, lambda task: 5 * COST)
+    last = tasks("bob", 30)[-1]
+    told = queue.position(last, COST)
+    assert abs(told - [task.id for task in serve_all(queue)].index(last.id)) <= 3
+
+
+def test_nothing_scans_a_position_looks_at_a_bounded_number_of_users() -> None:
+    def told(users: int) -> tuple[int, int]:
+        queue = a_queue(*(a_task(owner=f"user-{number}") for number in range(users)))
+        last, position = a_task(owner=f"user-{users - 1}"), list[int]()
+        return lines_run(lambda: position.append(queue.position(last, COST))), position[0]
+
+    some, position = told(LOOKED_AT)
+    assert position == LOOKED_AT - 1
+    many, position = told(20 * LOOKED_AT)
+    assert position == 20 * LOOKED_AT - 1, "the others are taken to be like those"
+    assert many <= some + 50
+
+
+# --- what is remembered
+
+
+def test_p14_shares_of_users_who_owe_nothing_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "KEPT", 10)
+    shares = Shares()
+    shares.prune_at = 10
+    for number in range(1000):
+        shares.began(f"user-{number}", COST)
+        shares.ended(f"user-{number}", 0.0)
+    assert len(shares.finish) <= 2 * CROWD + 10
+    assert shares.running == {}
+
+
+def test_forgetting_shares_costs_little_however_many_users_owe_something() -> None:
+    shares = Shares()
+    for number in range(5000):
+        shares.finish[f"user-{number}"] = 1e9
+    shares.began("first", COST)
+
+    def serve_many() -> None:
+        for number in range(100):
+            shares.began(f"new-{number}", COST)
+
+    assert lines_run(serve_many) < 2000
+
+
+def test_p14_users_who_come_and_go_leave_no_turns_behind() -> None:
+    queue = a_queue()
+    queue.shares.finish["ann"] = 1e9
+    for number in range(1000):
+        task = a_task(f"task-{number}", owner=f"user-{number}")
+        queue.shares.finish[task.owner] = 1e6 + number
+        queue.add(task)
+        queue.discard(task)
+    assert len(queue.turns) <= 70
+    assert (queue.lines, queue.entered, queue.size) == ({}, {}, 0)

@@ -105,7 +105,7 @@ class Core:
         if task.model not in self.models:
             known = ", ".join(sorted(self.models)) or "none yet"
             raise Invalid(f"no interface service offers the model {task.model!r}; known: {known}", code="unknown_model")
-        task = self.work.wait(task, now)
+        self.work.wait(task, now)
         return [Save(task, 0), Publish(task, messages.CREATED), *self.dispatch(now)]
 
     def cancel(self, task: Task, now: float) -> list[Effect]:
@@ -134,7 +134,8 @@ class Core:
         if task.id in self.tasks:
             raise IllegalMove("the task is still open", code=f"task_{self.tasks[task.id].state}")
         task = self.work.newest(task)
-        after = self.work.wait(moves.retry(task, now), now)
+        after = moves.retry(task, now)
+        self.work.wait(after, now)
         self.work.ended.pop(task.id, None)
         return [Save(after, task.version), Publish(after, messages.UPDATED), *self.dispatch(now)]
 

@@ -6,7 +6,6 @@ Owns the memory of equal values. Never changes what a task says.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from .media import Facts
@@ -22,13 +21,14 @@ class Pool(Generic[T]):
     """Values of one kind."""
 
     def __init__(self) -> None:
-        self.known: dict[T, T] = {}
+        self.known: dict[Hashable, T] = {}
 
-    def same(self, value: T) -> T:
-        """The first value seen that equals this one."""
+    def same(self, value: T, key: Hashable = None) -> T:
+        """The first value seen that equals this one; a `key` that is the same for equal ones finds it faster."""
         if len(self.known) >= KEPT:
             self.known.clear()
-        return self.known.setdefault(value, value)
+        known = self.known.setdefault(value if key is None else key, value)
+        return known if key is None or known == value else value
 
 
 class Parts:
@@ -40,28 +40,29 @@ class Parts:
         self.facts: Pool[Facts] = Pool()
         self.sources: Pool[Source] = Pool()
 
-    def share(self, task: Task) -> Task:
-        """An equal task that shares its parts with earlier ones; the task itself where it does so already."""
-        video = self.source(task.video)
-        background = self.source(task.background) if task.background is not None else None
-        owner, model, options = self.texts.same(task.owner), self.texts.same(task.model), task.options or NO_OPTIONS
-        if (
-            video is task.video and background is task.background and owner is task.owner and model is task.model
-            and options is task.options
-        ):
-            return task
-        return replace(task, owner=owner, model=model, video=video, background=background, options=options)
+    def share(self, task: Task) -> None:
+        """Let a task hold what earlier ones hold, wherever that is equal."""
+        put = object.__setattr__  # the task is frozen, and says the same after this as before
+        put(task, "owner", self.texts.same(task.owner))
+        put(task, "model", self.texts.same(task.model))
+        put(task, "options", task.options or NO_OPTIONS)
+        put(task, "video", self.source(task.video))
+        if task.background is not None:
+            put(task, "background", self.source(task.background))
+        for name in ("progress", "not_before", "updated_at"):
+            put(task, name, getattr(task, name) or 0.0)
 
     def source(self, source: Source) -> Source:
-        known = self.sources.known.get(source)
-        if known is not None:
-            return known
-        text, facts = self.texts.same, source.facts
-        shared = replace(
-            facts, width=self.numbers.same(facts.width), height=self.numbers.same(facts.height), fps=text(facts.fps),
-            codec=text(facts.codec), pixel_format=text(facts.pixel_format), container=text(facts.container),
-            audio_codec=text(facts.audio_codec) if facts.audio_codec is not None else None,
-        )
-        return self.sources.same(
-            replace(source, content_type=text(source.content_type), facts=self.facts.same(shared))
-        )
+        """An equal input, shared if one like it was seen."""
+        known = self.sources.same(source, source.media_id)
+        if known is source:
+            put, text, facts = object.__setattr__, self.texts.same, self.facts.same(source.facts)
+            put(source, "content_type", text(source.content_type))
+            put(source, "facts", facts)
+            for name in ("fps", "codec", "pixel_format", "container"):
+                put(facts, name, text(getattr(facts, name)))
+            for name in ("width", "height", "frames"):
+                put(facts, name, self.numbers.same(getattr(facts, name)))
+            if facts.audio_codec is not None:
+                put(facts, "audio_codec", text(facts.audio_codec))
+        return known

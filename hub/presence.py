@@ -56,13 +56,17 @@ class Presence:
             lease_s=self.rules.lease_s, resumed=resumed,
         )))
         died = known is not None and not resumed
-        effects += self.reconcile(session, set(hello.running), "worker_lost" if died else "not_running", now)
+        late = resumed and session.outdated(hello)
+        effects += self.reconcile(session, set(hello.running), late, "worker_lost" if died else "not_running", now)
         return effects + self.roster.learn_models(hello)
 
-    def reconcile(self, session: WorkerSession, running: set[str], code: str, now: float) -> list[Effect]:
+    def reconcile(
+        self, session: WorkerSession, running: set[str], late: bool, code: str, now: float
+    ) -> list[Effect]:
         """Compare the leases that the hub believes in with those that the worker says it runs.
 
-        `code` is for those that it does not run: a worker that has not died since may never have heard of them.
+        `code` is for those that it does not run: a worker that has not died since may never have heard of them. What
+        comes `late`, behind words that were said after it, does not end any.
         """
         effects: list[Effect] = []
         believed = {
@@ -70,7 +74,7 @@ class Presence:
             if self.work.tasks[task_id].worker == session.worker
         }
         for lease_id, task in believed.items():
-            if lease_id in running or lease_id in session.untold or task.id in self.work.verifying:
+            if late or lease_id in running or lease_id in session.untold or task.id in self.work.verifying:
                 session.leases[lease_id] = task.id
                 self.work.extend(task, now)
             else:

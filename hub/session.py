@@ -60,7 +60,7 @@ class WorkerSession:
         self.warm = ""
         self.paused = False
         self.seen = hello.n
-        self.last_number = 0
+        self.last_number = self.acknowledged = 0
         self.outbox: deque[Message] = deque()
         self.models: dict[str, Model] = {}
         self.slots = 1
@@ -119,6 +119,7 @@ class WorkerSession:
 
     def acknowledge(self, number: int) -> None:
         """Forget what the worker has handled."""
+        self.acknowledged = max(self.acknowledged, min(number, self.last_number))
         while self.outbox and self.outbox[0].n <= number:
             self.drop_first()
 
@@ -127,6 +128,10 @@ class WorkerSession:
         message = self.outbox.popleft()
         if isinstance(message, Assign):
             self.untold.discard(message.lease)
+
+    def outdated(self, hello: Hello) -> bool:
+        """Whether a hello comes late: its sender has handled more by now than it knew of when it said this."""
+        return hello.last_seen < self.acknowledged
 
     def missed(self, last_seen: int) -> list[bytes]:
         """What a returning worker has not seen, in order, to be sent again."""

@@ -70,11 +70,11 @@ class Workload:
         self.pacing.begin(running, task.version, now, None)
         self.dispatcher.began(running)
 
-    def wait(self, task: Task, now: float) -> Task:
-        """A task waits from now on; the same task, sharing with others what it has in common with them."""
-        task = self.tasks[task.id] = self.parts.share(task)
+    def wait(self, task: Task, now: float) -> None:
+        """A task waits from now on."""
+        self.parts.share(task)
+        self.tasks[task.id] = task
         self.dispatcher.add(task, now)
-        return task
 
     def cost(self, task: Task) -> float:
         """The seconds that a task is expected to take, for fairness: a guess where nothing is known."""
@@ -157,7 +157,7 @@ class Workload:
         previous = self.pacing.stored_version(before)
         left_out = self.dispatcher.left_out.get(before.id, {})
         self.forget(before.id, self.pacing.seconds(before.id, now))
-        after = self.wait(after, now)
+        self.wait(after, now)
         for worker, until in left_out.items():
             self.dispatcher.leave_out(after.id, worker, until)
         return [Save(after, previous), Publish(after, messages.RELEASED)]

@@ -153,7 +153,7 @@ def test_an_assignment_that_was_acknowledged_and_is_not_run_is_given_up_on_resum
     for message in sent(world.say(Accept(offer=offer.offer)), session.id):
         session.post(message)
     world.say(Status(ack=session.last_number))
-    assert published(world.join(running=[])) == [("task-1", RELEASED)]
+    assert published(world.join(running=[], last_seen=session.last_number)) == [("task-1", RELEASED)]
 
 
 def test_a_repeated_message_changes_nothing(world: World) -> None:

@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-core check lint types bench clean
+N ?= 10000
+
+.PHONY: help run test test-core simulate check lint types bench clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,9 @@ test: $(VENV)/installed-dev  ## Run every test, on the real database (browser te
 
 test-core: $(VENV)/installed-dev  ## Run the core's tests alone (seconds)
 	$(BIN)/python -m pytest tests/hub
+
+simulate: $(VENV)/installed-dev  ## Run N simulated bad days (make simulate N=10000)
+	$(BIN)/python -m tests.simulation --schedules $(N)
 
 lint: $(VENV)/installed-dev  ## Look for mistakes in style
 	$(BIN)/python -m flake8

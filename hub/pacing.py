@@ -34,7 +34,7 @@ class Pacing:
         self.paces: dict[str, Pace] = {}
 
     def begin(self, task: Task, stored_version: int, now: float, began_at: float | None) -> None:
-        """A task runs; the store has, or is about to have, `stored_version`; a newer one is stored before it is shown."""
+        """A task runs; the store has, or soon has, `stored_version`; a newer one is stored before it is shown."""
         stored_at = now if stored_version == task.version else -math.inf
         self.paces[task.id] = Pace(stored_version, stored_at, task.version, now, now, began_at)
 

@@ -12,7 +12,7 @@ from hub import messages, runner as running
 from hub.effects import Delete, Publish, Save, Send
 from hub.errors import Conflict
 from hub.interface import OfferedModel
-from hub.messages import CREATED, DELETED, RELEASED, UPDATED, Accept, Assign, Cancel, Offer
+from hub.messages import CREATED, DELETED, RELEASED, UPDATED, Accept, Assign, Cancel, Offer, Status
 from hub.runner import Entry, gather
 from hub.task import Lease, State, Task
 
@@ -192,7 +192,8 @@ async def test_a_refused_task_does_not_hide_what_happened_to_the_others(
         await stage.runner.carry_out(effects)
     events = await watcher.see(RELEASED, UPDATED)
     assert [event.data["id"] for event in events] == ["task-2", "task-1"]
-    assert [message.task for message in transport.written if isinstance(message, Offer)][2:] == ["task-2"]
+    await stage.say(Status(slots_free=2))
+    assert "task-2" in [message.task for message in transport.written if isinstance(message, Offer)][2:]
     caplog.clear()
 
 

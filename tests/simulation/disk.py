@@ -1,0 +1,150 @@
+"""The simulated database: durable when it says so, and as unreliable on the way there as a real one.
+
+What was asked for happens in the database's own time, whether or not whoever asked is still there to hear of it.
+Each record by itself is written whole or not at all; a group of records is not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hub.effects import Delete, Outcome, Save
+from hub.errors import Unavailable
+from hub.task import Task
+from store.documents import WRITER, to_document, to_record
+from store.memory import MemoryStore
+
+from .kernel import Promise
+
+if TYPE_CHECKING:
+    from .world import World
+
+R = TypeVar("R")
+Changes = Sequence[Save | Delete]
+TIMEOUT_S = 4.0
+
+
+class Disk:
+    """What is durable, and how the database does at the moment."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.collections: dict[type[Any], dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.away_until = 0.0
+        self.late_writes = 0
+        self.deleted: set[tuple[type[Any], str]] = set()
+
+    def remember(self, record: Any) -> None:
+        document = {**to_document(record), WRITER: "somebody"}
+        self.collections[type(record)][document["_id"]] = document
+
+    def read(self, kind: type[R], id: str) -> R | None:
+        """A record as it is, at once: for those who see everything."""
+        document = self.collections[kind].get(id)
+        return None if document is None else to_record(kind, document)
+
+    def all(self, kind: type[R]) -> list[R]:
+        return [to_record(kind, document) for document in self.collections[kind].values()]
+
+    def latency(self) -> float:
+        """Seconds that one way to the database takes, its absence included."""
+        random = self.world.random
+        way = random.uniform(0.001, 0.02) if random.random() < 0.95 else random.uniform(0.02, 0.5)
+        return max(0.0, self.away_until - self.world.now) + way
+
+
+class SimulatedStore(MemoryStore):
+    """A hub's connection to the disk."""
+
+    def __init__(self, world: World, writer: str) -> None:
+        super().__init__(writer)
+        self.world = world
+        self.number = world.hub_number
+        self.collections = world.disk.collections
+
+    async def ping(self) -> None:
+        """The way to the database; the answer to any reading still has its way back to go."""
+        world = self.world
+        way = world.disk.latency()
+        await world.kernel.sleep(min(way, TIMEOUT_S))
+        if way > TIMEOUT_S or (world.fault("commit_failures") and world.chance(0.03)):
+            raise Unavailable("the database does not answer")
+
+    async def get(self, kind: type[R], id: str) -> R | None:
+        found = await super().get(kind, id)
+        await self.world.kernel.sleep(self.world.disk.latency())
+        return found
+
+    async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
+        found = await super().page(kind, limit, before, **equal)
+        await self.world.kernel.sleep(self.world.disk.latency())
+        return found
+
+    async def commit(self, changes: Changes) -> list[Outcome]:
+        """Write, kind by kind as the real store does, and hear what became of it, or not."""
+        world, kernel = self.world, self.world.kernel
+        answer: Promise[list[Outcome]] = Promise(kernel)
+        fault = world.random.choice(("before", "after", "part", "late")) if self.failing() else ""
+        way = world.disk.latency() + (world.random.uniform(0.0, 1.0) if fault == "late" else 0.0)
+        if fault != "before":
+            kernel.after(way, partial(self.write, list(changes), fault, answer), kernel.world)
+        if fault:
+            world.seen[f"commit failed ({fault})"] += 1
+            kernel.after(world.disk.latency(), partial(self.fail, fault, answer))
+        kernel.after(TIMEOUT_S, partial(self.fail, "time is over", answer))
+        return await answer
+
+    def failing(self) -> bool:
+        return self.world.fault("commit_failures") and self.world.chance(0.1)
+
+    def fail(self, why: str, answer: Promise[list[Outcome]]) -> None:
+        if not answer.finished:
+            self.world.tell("the database fails a commit: %s", why)
+            answer.set_exception(Unavailable("the database does not answer"))
+
+    def write(self, changes: Changes, fault: str, answer: Promise[list[Outcome]]) -> None:
+        """The database's own moment: what was asked for becomes durable, whoever may still wait for it."""
+        world = self.world
+        if world.hub_number != self.number:
+            if "late_writes" not in world.plan.faults:
+                return
+            world.tell("a commit of the dead hub.%d is written only now", self.number)
+            world.disk.late_writes += 1
+            world.seen["write of a dead hub"] += 1
+        kinds = list(dict.fromkeys(kind_of(change) for change in changes))
+        reached = world.random.randrange(len(kinds)) if fault == "part" and kinds else len(kinds)
+        outcomes = []
+        for change in changes:
+            place = kinds.index(kind_of(change))
+            if place > reached or (place == reached and world.chance(0.5)):
+                continue
+            if fault == "late" and (kind_of(change), id_of(change)) in world.disk.deleted:
+                continue  # a database brings nothing back that was deleted after it was asked for
+            outcomes.append(self.write_one(change))
+        if not fault and not answer.finished:
+            world.kernel.after(world.disk.latency(), partial(self.succeed, outcomes, answer))
+
+    def succeed(self, outcomes: list[Outcome], answer: Promise[list[Outcome]]) -> None:
+        if not answer.finished:
+            answer.set_result(outcomes)
+
+    def write_one(self, change: Save | Delete) -> Outcome:
+        kind, id = kind_of(change), id_of(change)
+        if isinstance(change, Delete):
+            self.world.disk.deleted.add((kind, id))
+        before = self.world.disk.read(kind, id) if kind is Task else None
+        outcome = self.apply(change)
+        if kind is Task:
+            self.world.watch.stored(change, before, outcome)
+        return outcome
+
+
+def kind_of(change: Save | Delete) -> type[Any]:
+    return type(change.record) if isinstance(change, Save) else change.kind
+
+
+def id_of(change: Save | Delete) -> str:
+    return change.record.id if isinstance(change, Save) else change.id

@@ -1,0 +1,129 @@
+"""The hub's front door as requests see it: what handlers/tasks.py and its neighbours do between two awaits.
+
+Owns no rule: each function reads, has the core decide, waits until that is durable, and answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hub import messages
+from hub.effects import Delete, Publish, Save
+from hub.errors import Conflict, Invalid, NotFound
+from hub.interface import Interface
+from hub.media import Media, Purpose
+from hub.task import Task
+
+from .hub import SimulatedHub, source
+
+
+
+async def create(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str:
+    """POST /api/tasks with an Idempotency-Key: the task's id."""
+    if (user, key) in hub.creating:
+        raise Conflict("the first request with this Idempotency-Key is not answered yet", code="running")
+    hub.creating.add((user, key))
+    try:
+        earlier = await replayed(hub, user, key, body)
+        return earlier if earlier is not None else await make(hub, user, key, body)
+    finally:
+        hub.creating.discard((user, key))
+
+
+async def make(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str:
+    hub.check_ready()
+    model, priority, poison = body
+    task = Task(
+        hub.world.new_id(), user, model, source(poison), None, hub.clock.wall(), priority=priority,
+        request_key=key, request_hash=repr(body),
+    )
+    try:
+        await hub.carry_out(hub.core.submit(task, hub.clock.now()))
+    except Conflict:
+        earlier = await replayed(hub, user, key, body)
+        if earlier is None:
+            raise
+        return earlier
+    return task.id
+
+
+async def replayed(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str | None:
+    earlier = await hub.store.find(Task, owner=user, request_key=key)
+    if earlier is None:
+        return None
+    if earlier.request_hash != repr(body):
+        raise Invalid("this Idempotency-Key was used for another request", code="key_reused")
+    return earlier.id
+
+
+async def owned(hub: SimulatedHub, id: str) -> Task:
+    task = await hub.store.get(Task, id)
+    if task is None:
+        raise NotFound("there is no such task")
+    return task
+
+
+async def move(hub: SimulatedHub, id: str, name: str) -> tuple[int, dict[str, Any]]:
+    """POST cancel, retry or (an admin) requeue: the version that was decided on, and the task as it is after that."""
+    task = await owned(hub, id)
+    hub.check_ready()
+    effects = getattr(hub.core, name)(task, hub.clock.now())
+    version = max([e.record.version for e in effects if isinstance(e, Save) and e.record.id == id], default=0)
+    hub.world.tell("%s of %s is decided", name, id)
+    await hub.carry_out(effects)
+    hub.world.watch.answered(name, id, version)
+    return version, hub.view(await owned(hub, id))
+
+
+async def look(hub: SimulatedHub, id: str) -> dict[str, Any]:
+    """GET a task."""
+    return hub.view(await owned(hub, id))
+
+
+async def delete(hub: SimulatedHub, id: str) -> None:
+    """DELETE an ended task with its results."""
+    task = await owned(hub, id)
+    hub.check_ready()
+    if not task.state.ended:
+        raise Conflict(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
+    results = await hub.store.page(Media, 100, task_id=id)
+    changes = [Delete(Media, record.id) for record in results]
+    await hub.carry_out([Delete(Task, id), *changes, Publish(task, messages.DELETED)])
+
+
+async def upload(hub: SimulatedHub, lease: str, sha256: str) -> str:
+    """A worker sends a result for its lease: the id of its record."""
+    task = hub.core.lease_of(lease)
+    record = Media(
+        hub.world.new_id(), task.owner, Purpose.RESULT, "r.mp4", "video/mp4", 9, sha256, "d" * 32, None,
+        hub.clock.wall(), task.id,
+    )
+    await hub.carry_out([Save(record, 0)])
+    return record.id
+
+
+async def change_interface(hub: SimulatedHub, name: str, **changes: Any) -> None:
+    """PATCH what an interface service may do: durable first, then its session follows."""
+    known = await hub.store.get(Interface, name)
+    if known is None:
+        raise NotFound("there is no such interface service")
+    after = replace(known, **changes, version=known.version + 1)
+    await hub.carry_out([Save(after, known.version)])
+    hub.decide(hub.core.know(after, hub.clock.now()))
+
+
+async def drain(hub: SimulatedHub, name: str) -> None:
+    hub.decide(hub.core.drain(name, "an admin says so", hub.clock.now()))
+
+
+async def remove_interface(hub: SimulatedHub, name: str) -> None:
+    await hub.carry_out([Delete(Interface, name)])
+    hub.decide(hub.core.unregister(name, hub.clock.now()))
+
+
+async def add_interface(hub: SimulatedHub, name: str) -> None:
+    version = 1000 * next(hub.world.numbers)  # a name that comes again must not be taken for the one that was removed
+    record = Interface(name, f"token of {name}", hub.world.now, version=version)
+    await hub.carry_out([Save(record, 0)])
+    hub.decide(hub.core.know(record, hub.clock.now()))

@@ -1,0 +1,155 @@
+"""One process of the hub in the simulated world: the real core, runner, verifier and topics, put together as
+hub/__main__.py does.
+
+Owns nothing that the real hub would not own; whatever passes through is shown to the watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from hub.core import Core, Link
+from hub.effects import Effect, Publish
+from hub.errors import MediaRefused, Unavailable
+from hub.interface import Interface
+from hub.media import Facts, Purpose
+from hub.messages import Input
+from hub.runner import Runner
+from hub.task import Source, Task
+from hub.topics import Topics
+from hub.verify import Verifier
+from hub.views import Views
+
+from .disk import SimulatedStore
+from .kernel import Life, Promise
+
+if TYPE_CHECKING:
+    from .world import World
+
+FACTS = Facts(640, 360, "30000/1001", 72, 2.4, 0, "h264", "yuv420p", "mp4", "aac")
+SHORT = Facts(640, 360, "30000/1001", 71, 2.37, 0, "h264", "yuv420p", "mp4", "aac")
+GOOD, TOO_SHORT, BROKEN = "a" * 64, "b" * 64, "c" * 64  # hashes of results, by what they are
+LOOK_S = 1.0  # seconds between two looks at the registrations
+HEALTHY, POISON = "holiday.mov", "poison.mov"
+
+
+def source(poison: bool) -> Source:
+    return Source("video-1", POISON if poison else HEALTHY, 1000, GOOD, "video/quicktime", FACTS)
+
+
+class Clock:
+    """The clocks of one process: `now` is anchored when it begins, `wall` is what an admin has set it to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.anchor = self.wall() - world.now
+
+    def now(self) -> float:
+        return self.anchor + self.world.now
+
+    def wall(self) -> float:
+        from .world import MORNING
+
+        return MORNING + self.world.now + self.world.wall_offset
+
+
+class Files:
+    """Where results lie: as much of hub.ports.Files as the verifier asks for."""
+
+    def path(self, purpose: Purpose, sha256: str) -> Path:
+        return Path(sha256)
+
+    async def save_poster(self, media_id: str, jpeg: bytes) -> None:
+        pass
+
+
+class SimulatedHub(Runner):
+    """The runner of one process. `ready` once it takes connections and requests."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self.world = world
+        self.life = life
+        self.ready = False
+        self.creating: set[tuple[str, str]] = set()
+        store = SimulatedStore(world, life.name)
+        clock = Clock(world)
+        views = Views(lambda path, expires: path, "videos", "backgrounds")
+        core = Core(world.plan.rules, world.new_id, links, world.random.random)
+        verifier: Any = Verifier(store, Files(), self.probe)  # type: ignore[arg-type]
+        super().__init__(core, store, clock, views, Topics(life.name), verifier)
+        self.rooms: Any = SimpleNamespace(runner=self, store=store, clock=clock, views=views)
+
+    async def come_up(self) -> None:
+        """Read the store, then open the doors; a database that does not answer ends the process."""
+        world = self.world
+        world.tell("the hub starts")
+        try:
+            await self.start()
+            interfaces = await self.store.page(Interface, 1000)
+        except Unavailable:
+            world.tell("the hub cannot read the database and gives up")
+            world.end_hub(world.random.uniform(0.5, 2.0))
+            return
+        self.follow(interfaces)
+        self.own(self.watch_interfaces())
+        self.ready = True
+        world.watch.hub_is_up(self)
+        world.tell("the hub is up with %d open tasks", len(self.core.tasks))
+
+    async def watch_interfaces(self) -> None:
+        """Look at the registrations every second, because others change them too."""
+        while True:
+            await self.world.kernel.sleep(LOOK_S)
+            try:
+                self.follow(await self.store.page(Interface, 1000))
+            except Unavailable:
+                continue
+
+    def follow(self, interfaces: list[Interface]) -> None:
+        """Have the sessions follow what is registered; what this process has changed meanwhile is newer."""
+        known, now = self.core.roster.interfaces, self.clock.now()
+        for found in interfaces:
+            own = known.get(found.id)
+            if own != found and (own is None or own.created_at != found.created_at or own.version < found.version):
+                self.decide(self.core.know(found, now))
+        for name in sorted(known.keys() - {interface.id for interface in interfaces}):
+            self.decide(self.core.unregister(name, now))
+
+    async def go_down(self) -> None:
+        """SIGTERM."""
+        self.world.tell("the hub is told to stop")
+        self.ready = False
+        self.close_sockets()
+        await self.stop()
+        self.world.end_hub(self.world.random.uniform(0.1, 1.0))
+
+    async def probe(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
+        """Look into a result, which takes its time."""
+        world = self.world
+        await world.kernel.sleep(world.random.uniform(0.05, 0.4 if world.calm or world.chance(0.8) else 4.0))
+        if str(path) == BROKEN:
+            raise MediaRefused("no video in it")
+        return (FACTS if str(path) == GOOD else SHORT), b"poster"
+
+    # --- what the watch gets to see -----------------------------------------------------------------------------
+
+    def decide(self, effects: Sequence[Effect]) -> Promise[None]:  # type: ignore[override]
+        self.world.watch.decided(self, effects)
+        return super().decide(effects)  # type: ignore[return-value]
+
+    def publish(self, effect: Publish) -> None:
+        self.world.watch.published(self, effect)
+        super().publish(effect)
+
+    async def adopt(self, task_id: str) -> None:
+        self.world.watch.distrust(task_id)
+        await super().adopt(task_id)
+        self.world.watch.distrust(task_id)
+
+
+def links(task: Task, lease: str) -> Link:
+    """Addresses for one lease."""
+    return Link([Input("video", f"/videos/{task.video.name}?job={lease}", GOOD, 1000)], f"/uploads?job={lease}")

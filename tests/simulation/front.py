@@ -16,6 +16,8 @@ from hub.media import Media, Purpose
 from hub.task import Task
 
 from .hub import SimulatedHub, source
+
+
 async def create(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str:
     """POST /api/tasks with an Idempotency-Key: the task's id."""
     if (user, key) in hub.creating:

@@ -187,7 +187,7 @@ class Watch:
         self.world.seen[f"to worker: {type(message).__name__}"] += 1
         match message:
             case Assign():
-                task, version = self.leases[message.lease]
+                task, version = self.leases.get(message.lease, (message.task, NEVER))
                 self.check(self.durable.get(task, 0) >= version, "P6: lease %s of %s is told and not durable", message.lease, task)
             case ResultAck(lease=lease) | FailedAck(lease=lease) | LeaseLost(lease=lease) | Cancel(lease=lease):
                 if lease in self.leases and not self.world.disk.late_writes:

@@ -86,7 +86,7 @@ async def test_data_outlives_a_clean_stop_and_stopping_twice_is_harmless(tmp_pat
     assert (tmp_path / "mongo/mongod.log").stat().st_size < embedded.LARGEST_LOG
 
 
-async def test_p5_acknowledged_writes_outlive_kill_9_and_the_same_client_goes_on(tmp_path: Path) -> None:
+async def test_p5_fault_5_acknowledged_writes_outlive_kill_9_and_the_same_client_goes_on(tmp_path: Path) -> None:
     mongod = Embedded(tmp_path)
     acknowledged: list[int] = []
 

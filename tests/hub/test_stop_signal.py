@@ -1,0 +1,70 @@
+"""A real hub process is told to stop, twice, while something is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.mongo
+ROOT = Path(__file__).resolve().parents[2]
+EXIT_S = 15.0
+
+
+async def said(port: int, request: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def test_p15_fault_31_sigterm_twice_during_an_upload(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ, "PORT": str(port), "DATA_DIR": str(tmp_path / "data"), "NODE_ENV": "development",
+        "UPLOAD_VIDEOS_DIR": str(tmp_path / "v"), "UPLOAD_BACKGROUNDS_DIR": str(tmp_path / "b"),
+        "OUTPUT_DIR": str(tmp_path / "o"),
+    }
+    hub = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", "run", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        assert hub.stdout is not None
+        async with asyncio.timeout(60):
+            while b"The hub is at" not in await hub.stdout.readline():
+                assert hub.returncode is None
+        account = json.dumps({"email": "ann@example.org", "name": "Ann", "password": "a long enough password"})
+        head = f"Host: 127.0.0.1:{port}\r\nContent-Length: "
+        reader, writer = await said(
+            port, f"POST /api/auth/register HTTP/1.1\r\n{head}{len(account)}\r\nContent-Type: application/json\r\n"
+            f"Connection: close\r\n\r\n{account}",
+        )
+        answer = (await asyncio.wait_for(reader.read(), 30)).decode()
+        writer.close()
+        assert " 201 " in answer.partition("\r\n")[0], answer
+        token = json.loads(answer.partition("\r\n\r\n")[2])["token"]
+        _, upload = await said(
+            port, f"POST /api/videos?name=v.mp4 HTTP/1.1\r\n{head}1000000\r\nContent-Type: video/mp4\r\n"
+            f"Authorization: Bearer {token}\r\n\r\n" + 1000 * "x",
+        )
+        hub.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)  # the second one comes while it stops
+        if hub.returncode is None:
+            hub.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.wait_for(hub.communicate(), EXIT_S)
+        assert hub.returncode == 0, output.decode()[-2000:]
+        assert b"Traceback" not in output
+        upload.close()
+    finally:
+        if hub.returncode is None:
+            hub.kill()
+            await hub.wait()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -12,7 +15,7 @@ from handlers.worker_line import Line
 from hub.interface import Interface
 from hub.messages import Hello, Model, Problem, Renew
 from tests.handlers.fake_worker import worker
-from tests.handlers.running import Api, fine, one_loop
+from tests.handlers.running import Api, Place, fine, one_loop, running_hub
 from tests.hub.stage import Transport
 
 pytestmark = [one_loop, pytest.mark.mongo]
@@ -67,3 +70,27 @@ async def test_happened_a_renewal_over_the_old_line_counts_once_on_the_one_that_
     assert [type(message).__name__ for message in session.outbox].count("LeaseLost") == 2
     new.left()
     fine(await api("GET", "/livez"))
+
+
+@pytest.mark.chaos
+async def test_p8_fault_32_a_starved_processor_ends_no_lease(place: Place) -> None:
+    """Twice as many busy processes as there usually are processors, for several leases' time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        async with running_hub(place, LEASE_SECONDS="5") as hub:
+            api = Api(hub, place.folder)
+            person = await api.user()
+            async with worker(api) as maker:
+                task = await person.create(maker.model)
+                assign = await maker.take()
+                for percent in range(20):
+                    await maker.tell(assign, percent)
+                    await asyncio.sleep(1)  # time itself is what this is about
+                await maker.finish(assign)
+                done = await person.get(f"/api/tasks/{task['id']}")
+                assert (done["state"], done["attempt"]) == ("completed", 1)
+            api.close()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -26,16 +26,6 @@ from .world import ARTIFACT, RULES, START, World, a_result, a_task, only, publis
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-@pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    """A started runner; time passes only when the test says so."""
-    monkeypatch.setattr(running, "TICK_S", 3600)
-    stage = Stage()
-    await stage.start()
-    yield stage
-    await stage.runner.stop()
 
 
 # --- commits

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from hub import runner as running
 from hub.effects import Close
 from hub.messages import (
     ASSIGNED, CANCELLED, COMPLETED, CREATED, FAILED, PROGRESSED, RELEASED, Accept, Drain, Failed, LeaseLost, Offer,
@@ -24,17 +22,6 @@ from .world import RULES, World, only, published, sent
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-@pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    """A started runner; time passes only when the test says so."""
-    monkeypatch.setattr(running, "TICK_S", 3600)
-    stage = Stage()
-    await stage.start()
-    yield stage
-    stage.store.away = False
-    await stage.runner.stop()
 
 
 # --- messages that do not arrive

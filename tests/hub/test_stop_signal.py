@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import socket
-import sys
 from pathlib import Path
 
 import pytest
 
+from .process import hub_process
+
 pytestmark = pytest.mark.mongo
-ROOT = Path(__file__).resolve().parents[2]
 EXIT_S = 15.0
 
 
@@ -32,27 +30,11 @@ async def insist(hub: asyncio.subprocess.Process) -> None:
 
 
 async def test_p15_fault_31_sigterm_twice_during_an_upload(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ, "PORT": str(port), "DATA_DIR": str(tmp_path / "data"), "NODE_ENV": "development",
-        "UPLOAD_VIDEOS_DIR": str(tmp_path / "v"), "UPLOAD_BACKGROUNDS_DIR": str(tmp_path / "b"),
-        "OUTPUT_DIR": str(tmp_path / "o"),
-    }
-    hub = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub", "run", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        assert hub.stdout is not None
-        async with asyncio.timeout(60):
-            while b"The hub is at" not in await hub.stdout.readline():
-                assert hub.returncode is None
+    async with hub_process(tmp_path) as hub:
         account = json.dumps({"email": "ann@example.org", "name": "Ann", "password": "a long enough password"})
-        head = f"Host: 127.0.0.1:{port}\r\nContent-Length: "
+        head = f"Host: 127.0.0.1:{hub.port}\r\nContent-Length: "
         reader, writer = await said(
-            port, f"POST /api/auth/register HTTP/1.1\r\n{head}{len(account)}\r\nContent-Type: application/json\r\n"
+            hub.port, f"POST /api/auth/register HTTP/1.1\r\n{head}{len(account)}\r\nContent-Type: application/json\r\n"
             f"Connection: close\r\n\r\n{account}",
         )
         answer = (await asyncio.wait_for(reader.read(), 30)).decode()
@@ -60,16 +42,12 @@ async def test_p15_fault_31_sigterm_twice_during_an_upload(tmp_path: Path) -> No
         assert " 201 " in answer.partition("\r\n")[0], answer
         token = json.loads(answer.partition("\r\n\r\n")[2])["token"]
         _, upload = await said(
-            port, f"POST /api/videos?name=v.mp4 HTTP/1.1\r\n{head}1000000\r\nContent-Type: video/mp4\r\n"
+            hub.port, f"POST /api/videos?name=v.mp4 HTTP/1.1\r\n{head}1000000\r\nContent-Type: video/mp4\r\n"
             f"Authorization: Bearer {token}\r\n\r\n" + 1000 * "x",
         )
-        insisting = asyncio.create_task(insist(hub))
-        output, _ = await asyncio.wait_for(hub.communicate(), EXIT_S)
+        insisting = asyncio.create_task(insist(hub.process))
+        output, _ = await asyncio.wait_for(hub.process.communicate(), EXIT_S)
         await insisting
-        assert hub.returncode == 0, output.decode()[-2000:]
+        assert hub.process.returncode == 0, output.decode()[-2000:]
         assert b"Traceback" not in output
         upload.close()
-    finally:
-        if hub.returncode is None:
-            hub.kill()
-            await hub.wait()

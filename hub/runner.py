@@ -7,7 +7,7 @@ only part of hub/ that awaits. Never decides: what to do comes from the core as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -101,12 +101,14 @@ class Runner:
 
     async def read(self, kind: type[T], **equal: Any) -> list[T]:
         """All records of a kind, the newest first."""
-        records: list[T] = []
+        return [record async for page in self.pages(kind, **equal) for record in page]
+
+    async def pages(self, kind: type[T], **equal: Any) -> AsyncIterator[list[T]]:
+        """The same, piece by piece."""
         before: str | None = None
         while page := await self.store.page(kind, 1000, before, **equal):
-            records += page
+            yield page
             before = page[-1].id  # type: ignore[attr-defined]
-        return records
 
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
@@ -254,15 +256,10 @@ class Runner:
             self.own(self.read_again(task_id))
 
     async def read_again(self, task_id: str) -> None:
-        """Ask the store about a task until nothing that was decided meanwhile can be newer than its answer."""
-        while True:
-            while task_id in self.undurable():
-                await self.decide([])
-            believed = self.core.work.believed(task_id)
-            task = await self.ask(lambda: self.store.get(Task, task_id))
-            if self.core.work.believed(task_id) == believed:
-                break
-        self.adopting.discard(task_id)
+        try:
+            task = await self.reading(task_id)
+        finally:
+            self.adopting.discard(task_id)
         shown, now = self.shown.open.get(task_id), self.clock.now()
         if task is not None:
             self.core.adopt(task, now)
@@ -270,6 +267,16 @@ class Runner:
         else:
             self.core.forget(task_id)
             self.decide([Publish(shown, DELETED)] if shown is not None else [])
+
+    async def reading(self, task_id: str) -> Task | None:
+        """A task as it is stored, read until nothing that was decided here meanwhile can be newer."""
+        while True:
+            while task_id in self.undurable():
+                await self.decide([])
+            believed = self.core.work.believed(task_id)
+            task = await self.ask(lambda: self.store.get(Task, task_id))
+            if self.core.work.believed(task_id) == believed:
+                return task
 
     def undurable(self) -> set[str]:
         """The tasks of which something was decided that is not durable yet."""
@@ -279,13 +286,16 @@ class Runner:
         """What the process before this one had asked for may have been written after this one had read."""
         await asyncio.sleep(LOOK_AGAIN_S)
         undurable, believed = self.undurable(), self.core.work.beliefs()
-        found = await self.ask(lambda: self.read(Task, state=OPEN))
-        stored = {task.id: task.version for task in found}
+        stored = await self.ask(self.open_versions)
         for task_id in (believed.keys() | stored.keys()) - undurable:
             before, now = believed.get(task_id, 0), self.core.work.believed(task_id)
             if before == now != stored.get(task_id, 0):
                 log.warning("task_moved_elsewhere", task=task_id)
                 self.adopt(task_id)
+
+    async def open_versions(self) -> dict[str, int]:
+        """The version of every open task, as stored."""
+        return {task.id: task.version async for page in self.pages(Task, state=OPEN) for task in page}
 
     # --- carrying out -------------------------------------------------------------------------------------------
 
@@ -323,7 +333,10 @@ class Runner:
 
     def publish(self, effect: Publish) -> None:
         task, wall = effect.task, self.clock.wall()
-        self.shown.show(task) if effect.type != DELETED else self.shown.remove(task.id)
+        if effect.type == DELETED:
+            self.shown.remove(task.id)
+        else:
+            self.shown.show(task)
         own, mine = self.topic(task.id), self.topics.get("tasks", task.owner)
         if effect.type == PROGRESSED:
             data: dict[str, Any] = views.progressed(task)

@@ -29,7 +29,7 @@ from .round import Outcome, Round
 @click.command()
 @click.option("--rounds", default=30, show_default=True)
 @click.option("--tasks", default=200, show_default=True, help="Tasks in a round.")
-@click.option("--faults", default=10, show_default=True, help="Faults in a round.")
+@click.option("--faults", default=12, show_default=True, help="Faults in a round.")
 @click.option("--seed", type=int, help="What the rounds are drawn from; by chance if not given, and printed.")
 @click.option("--only", type=int, help="Run this one round of the seed.")
 @click.option("--verbose", is_flag=True, help="Tell each round's story while it happens.")

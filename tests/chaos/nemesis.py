@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from .network import HOWS, Cable
+from .network import Cable
 from .processes import Supervised, send
+from .proxy import HOWS
 from .users import Told
 
 KILLS = ("kill hub", "kill mongod", "kill worker")
@@ -110,8 +111,7 @@ class Nemesis:
         return True
 
     async def cut(self, fault: Fault, whom: str, cable: Cable) -> bool:
-        self.tell(f"the line of {whom} is {fault.how} for {fault.seconds:.1f} s")
-        cable.cut(fault.how)
+        self.tell(f"the line of {whom} is {cable.cut(fault.how)} for {fault.seconds:.1f} s")
         try:
             await asyncio.sleep(fault.seconds)
         finally:

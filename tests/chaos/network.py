@@ -1,19 +1,24 @@
-"""The way between one party and the hub, and what can happen to it: reset, stalled, half open.
+"""The way between one party and the hub, and what can happen to it.
 
-A cable says where its party finds the hub and where the hub finds the party. Here that is a TCP proxy in each
-direction. Knows no message.
+A cable says where its party finds the hub, where the party listens and where the hub finds it. It is a TCP proxy in
+each direction, or, where that is permitted, a network namespace whose only link can be pulled: then packets vanish,
+and nobody is told. Knows no message.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
+import shutil
 import socket
-import struct
-from contextlib import suppress
+import subprocess
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+from typing import Protocol
 
-PIECE = 64 * 1024
-RESET, STALL, HALF_OPEN = "reset", "stalled", "half open"
-HOWS = (RESET, STALL, HALF_OPEN)
+from .proxy import Proxy
+
+FREE_NET = IPv4Network("198.18.0.0/15")  # for tests of networks (RFC 2544)
+numbers = count(8 * os.getpid())
 
 
 def free_port() -> int:
@@ -23,16 +28,36 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Cable:
-    """One party's way to the hub at `hub_port`, and the hub's way to the party at `listen_port`."""
+class Cable(Protocol):
+    """One party's way to the hub and back; `prefix` goes before the party's command."""
+
+    prefix: list[str]
+    listen_host: str
+    listen_port: int
+
+    @property
+    def hub_url(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    async def lay(self) -> None: ...
+
+    def cut(self, how: str) -> str:
+        """Cut it as told, or as it can be; in which way."""
+
+    def mend(self) -> None: ...
+
+    def remove(self) -> None: ...
+
+
+class ProxyCable:
+    """Two proxies, both cut at once."""
 
     def __init__(self, hub_port: int) -> None:
-        self.listen_port = free_port()
+        self.prefix: list[str] = []
+        self.listen_host, self.listen_port = "127.0.0.1", free_port()
         self.out, self.back = Proxy(hub_port), Proxy(self.listen_port)
-
-    async def lay(self) -> None:
-        for proxy in (self.out, self.back):
-            await proxy.start()
 
     @property
     def hub_url(self) -> str:
@@ -42,9 +67,14 @@ class Cable:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.back.port}"
 
-    def cut(self, how: str) -> None:
+    async def lay(self) -> None:
+        for proxy in (self.out, self.back):
+            await proxy.start()
+
+    def cut(self, how: str) -> str:
         for proxy in (self.out, self.back):
             proxy.cut(how)
+        return how
 
     def mend(self) -> None:
         for proxy in (self.out, self.back):
@@ -55,123 +85,57 @@ class Cable:
             proxy.stop()
 
 
-class Proxy:
-    """Passes connections on to a port of this machine, unless it is cut.
+class NamespaceCable:
+    """A network namespace of the party's own, with one link to this machine."""
 
-    reset: connections are reset, new ones too. stalled: nothing is lost and nothing moves, new connections included.
-    half open: the far end of every connection is reset, the near end learns of it when it next says something after
-    the mending; new connections stall.
-    """
+    def __init__(self, hub_port: int) -> None:
+        number = next(numbers)
+        net = int(FREE_NET.network_address) + 4 * (number % (FREE_NET.num_addresses // 4))
+        self.here, self.there = IPv4Address(net + 1), IPv4Address(net + 2)
+        self.name, self.link, self.end = f"chaos-{number}", f"ch{number}", f"cp{number}"
+        self.prefix = ["ip", "netns", "exec", self.name]
+        self.listen_host, self.listen_port = str(self.there), 7000
+        self.hub_url = f"http://{self.here}:{hub_port}"
+        self.address = f"http://{self.there}:{self.listen_port}"
 
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.port = 0
-        self.refusing = False
-        self.moving = asyncio.Event()
-        self.moving.set()
-        self.flows: dict[asyncio.Task[None], Ends] = {}
-        self.server: asyncio.Server | None = None
+    async def lay(self) -> None:
+        ip("netns", "add", self.name)
+        ip("link", "add", self.link, "type", "veth", "peer", "name", self.end, "netns", self.name)
+        ip("addr", "add", f"{self.here}/30", "dev", self.link)
+        ip("link", "set", self.link, "up")
+        for words in (("addr", "add", f"{self.there}/30", "dev", self.end), ("link", "set", self.end, "up"),
+                      ("link", "set", "lo", "up")):
+            ip("-n", self.name, *words)
 
-    async def start(self) -> None:
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.close()
-        self.mend()
-        self.reset()
-
-    def cut(self, how: str) -> None:
-        self.refusing = how == RESET
-        if how == RESET:
-            self.reset()
-            return
-        self.moving.clear()
-        if how == HALF_OPEN:
-            for ends in self.flows.values():
-                ends.orphan()
+    def cut(self, how: str) -> str:
+        ip("link", "set", self.link, "down")
+        return "unplugged"
 
     def mend(self) -> None:
-        self.refusing = False
-        self.moving.set()
+        ip("link", "set", self.link, "up")
 
-    def reset(self) -> None:
-        for flow, ends in list(self.flows.items()):
-            flow.cancel()
-            ends.reset()
+    def remove(self) -> None:
+        ip("link", "del", self.link)
+        ip("netns", "del", self.name)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its coming to its end."""
-        ends = Ends(writer)
-        this = asyncio.current_task()
-        assert this is not None
-        self.flows[this] = ends
+
+def ip(*words: str) -> None:
+    """Run ip(8)."""
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def namespaces_are_permitted() -> bool:
+    """Whether this machine lets us make network namespaces."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    cable = NamespaceCable(0)
+    try:
+        ip("netns", "add", cable.name)
         try:
-            if not self.refusing:
-                await self.moving.wait()
-                far_reader, ends.far = await asyncio.open_connection("127.0.0.1", self.target)
-                await self.pass_on(ends, reader, far_reader)
-        except (OSError, asyncio.CancelledError):
-            pass  # whoever is left is told below
+            ip("link", "add", cable.link, "type", "veth", "peer", "name", cable.end, "netns", cable.name)
+            ip("link", "del", cable.link)
         finally:
-            del self.flows[this]
-            ends.reset()
-
-    async def pass_on(self, ends: Ends, near: asyncio.StreamReader, far: asyncio.StreamReader) -> None:
-        assert ends.far is not None
-        back = asyncio.create_task(self.pump(far, ends.near, ends))
-        out = asyncio.create_task(self.pump(near, ends.far, ends))
-        try:
-            await asyncio.wait((out, back), return_when=asyncio.FIRST_COMPLETED)
-            if ends.orphaned:
-                await out
-            elif out.done():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(1):  # an answer may be on its way to one that says nothing more
-                        await back
-        finally:
-            out.cancel()
-            back.cancel()
-            await asyncio.gather(out, back, return_exceptions=True)
-
-    async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: Ends) -> None:
-        """Pass on what comes, until it ends; what comes for an end that is gone is the end."""
-        with suppress(OSError):
-            while data := await reader.read(PIECE):
-                await self.moving.wait()
-                if ends.orphaned:
-                    return
-                writer.write(data)
-                await writer.drain()
-            await self.moving.wait()
-            if writer.can_write_eof() and not ends.orphaned:
-                writer.write_eof()
-
-
-class Ends:
-    """Both ends of a connection; `orphaned` once the far one was reset and the near one does not know."""
-
-    def __init__(self, near: asyncio.StreamWriter) -> None:
-        self.near = near
-        self.far: asyncio.StreamWriter | None = None
-        self.orphaned = False
-
-    def orphan(self) -> None:
-        if self.far is not None:
-            self.orphaned = True
-            reset(self.far)
-
-    def reset(self) -> None:
-        for writer in (self.near, self.far):
-            if writer is not None:
-                reset(writer)
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as a crashed peer does, with RST instead of FIN; one that has ended properly is left alone."""
-    connection = writer.get_extra_info("socket")
-    if connection is not None and not writer.is_closing():
-        with suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+            ip("netns", "del", cable.name)
+    except subprocess.CalledProcessError:
+        return False
+    return True

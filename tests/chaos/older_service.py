@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import click
 
-from .worker import Ledger, mark_of
+from .worker import OLDER_ATTEMPT, Ledger, mark_of
 
 BEAT_S = 0.5
 TRIES, PAUSE_S, TIMEOUT_S = 4, 0.7, 3.0
@@ -59,7 +59,7 @@ class Service:
         """The answer to an order."""
         task = order["taskId"]
         with self.lock:
-            self.ledger.note("ordered", task=task, running=len(self.running) + 1)
+            self.ledger.note("ordered", task=task, running=len(self.running) + 1, slots=1)
             if self.running:
                 return {"status": "fail", "message": "busy"}
             self.running.add(task)
@@ -74,7 +74,7 @@ class Service:
         try:
             report("PROCESSING", 10)
             time.sleep(0.2)
-            mark = mark_of(order["taskId"], 0)
+            mark = mark_of(order["taskId"], OLDER_ATTEMPT)
             box = struct.pack(">I4s", 8 + len(mark), b"free") + mark
             Path(order["foregroundPath"]).write_bytes(Path(order["videoPath"]).read_bytes() + box)
         except OSError:
@@ -89,10 +89,11 @@ class Service:
 
 @click.command()
 @click.option("--hub", required=True)
+@click.option("--host", required=True)
 @click.option("--port", type=int, required=True)
 @click.option("--address", required=True, help="Where the hub reaches this service.")
 @click.option("--ledger", type=click.Path(path_type=Path), required=True)
-def main(hub: str, port: int, address: str, ledger: Path) -> None:
+def main(hub: str, host: str, port: int, address: str, ledger: Path) -> None:
     """Serve until killed."""
     service = Service(hub, address, os.environ["INTERFACE_IDENTIFICATION"], Ledger(ledger, "older"))
 
@@ -106,7 +107,7 @@ def main(hub: str, port: int, address: str, ledger: Path) -> None:
             self.wfile.write(answer)
 
     threading.Thread(target=service.beat, daemon=True).start()
-    ThreadingHTTPServer(("127.0.0.1", port), Process).serve_forever()
+    ThreadingHTTPServer((host, port), Process).serve_forever()
 
 
 if __name__ == "__main__":

@@ -20,13 +20,19 @@ LAST_MOMENT_S = 15.0  # in which what was orphaned must have ended
 
 
 class Supervised:
-    """One process that comes back whenever it ends, after `rest` seconds; what it says goes to `log`."""
+    """One process that comes back whenever it ends, after `rest` seconds; what it says goes to `log`.
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    An end that nobody wanted is one of the `surprises`, unless the last words were an `excuse`.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, excuse: str = "",
+    ) -> None:
         self.name = name
         self.command = command
         self.environment = environment
         self.log = log
+        self.excuse = excuse
         self.process: asyncio.subprocess.Process | None = None
         self.rest = 0.0
         self.killed = False
@@ -56,8 +62,9 @@ class Supervised:
             code = await self.process.wait()
             if self.stopping:
                 return
-            if not self.killed:
-                self.surprises.append(f"{self.name} ended by itself with {code}")
+            words = self.log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+            if not self.killed and not (self.excuse and self.excuse in words):
+                self.surprises.append(f"{self.name} ended by itself with {code}: {words[:500]}")
             self.killed = False
             await asyncio.sleep(self.rest)
             await self.spawn()

@@ -9,8 +9,9 @@ import asyncio
 import re
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 from . import checks
 from .nemesis import KILLS, Nemesis, plan
-from .network import Cable, free_port
+from .network import FREE_NET, Cable, NamespaceCable, ProxyCable, free_port, namespaces_are_permitted
 from .processes import Supervised, left_behind
 from .users import Caller, Told, User
 from .viewers import Viewer
@@ -33,6 +34,7 @@ RULES = {
     "LEASE_SECONDS": "4", "HEARTBEAT_SECONDS": "1", "OFFER_SECONDS": "1", "POLL_GAP_SECONDS": "2",
     "STALL_SECONDS": "12", "HEARTBEAT_TIMEOUT": "0.06",
 }
+NO_DATABASE = "Error: mongod ended with"  # while the hub starts, which then says so and leaves it to its supervisor
 READY_S, END_S, SETTLE_S = 90.0, 240.0, 20.0
 
 
@@ -51,7 +53,9 @@ class Outcome:
 class Round:
     """The round `number` of a seed, in `folder`; `say` hears its story."""
 
-    def __init__(self, seed: int, number: int, tasks: int, faults: int, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, seed: int, number: int, tasks: int, faults: int, folder: Path, say: Callable[[str], None],
+    ) -> None:
         self.number = number
         self.tasks = tasks
         self.random = Random(f"{seed} {number}")
@@ -62,8 +66,10 @@ class Round:
         self.outcome = Outcome(number)
         self.told = Told()
         self.port = free_port()
-        self.users_cable = Cable(self.port)
-        self.cables = [Cable(self.port) for _ in KINDS]
+        self.users_cable = ProxyCable(self.port)
+        drawn = [self.random.choice((ProxyCable, NamespaceCable)) for _ in KINDS]
+        permitted = namespaces_are_permitted()
+        self.cables: list[Cable] = [kind(self.port) if permitted else ProxyCable(self.port) for kind in drawn]
         self.hub: Supervised
         self.admin = Caller(f"http://127.0.0.1:{self.port}")
         self.workers: list[Supervised] = []
@@ -80,8 +86,8 @@ class Round:
                 await self.set_up(stack, clip)
                 await self.bad_luck()
                 await self.peace()
-        except Exception as error:
-            self.outcome.broken.append(f"{type(error).__name__}: {error}")
+        except Exception:
+            self.outcome.broken.append(traceback.format_exc())
         self.outcome.broken += await left_behind()
         self.outcome.broken += checks.of_logs(self.folder)
         self.outcome.seconds = time.monotonic() - self.began
@@ -94,27 +100,29 @@ class Round:
             await cable.lay()
             stack.callback(cable.remove)
         stack.callback(self.admin.http.close)
-        self.hub = self.process("hub", ["hub", "run", "--first-admin"], self.hub_environment())
+        self.hub = self.process("hub", ["hub", "run", "--first-admin"], self.hub_environment(), excuse=NO_DATABASE)
         await self.start(self.hub, stack)
         await self.until("there is an admin", self.admin_is_known)
         for number, kind in enumerate(KINDS):
             self.workers.append(await self.worker(number, kind))
             await self.start(self.workers[-1], stack)
-        await self.until("all workers are here", self.workers_are_here)
-        for number in range(USERS):
-            user = User(f"user{number}", self.users_cable.hub_url, Random(self.random.random()), self.told)
+        url = self.users_cable.hub_url
+        self.users = [User(f"user{number}", url, Random(self.random.random()), self.told) for number in range(USERS)]
+        for user in self.users:
             stack.callback(user.call.http.close)
-            await user.arrive(clip)
-            self.users.append(user)
-            viewer = Viewer(user.name, self.users_cable.hub_url, user.call.token)
-            watching = asyncio.create_task(viewer.watch())
-            stack.push_async_callback(ended, watching)
-            await asyncio.wait_for(viewer.subscribed.wait(), READY_S)
-            self.viewers.append(viewer)
+        await asyncio.gather(*(user.arrive(clip) for user in self.users))
+        for user in self.users:
+            self.viewers.append(viewer := Viewer(user.name, url, user.call.token))
+            stack.push_async_callback(ended, asyncio.create_task(viewer.watch()))
+        await self.until("all workers are here", self.workers_are_here)
+        await self.until("all viewers are here", self.viewers_are_here)
 
-    def process(self, name: str, words: list[str], environment: dict[str, str]) -> Supervised:
-        command = [sys.executable, "-u", "-m", *words]
-        return Supervised(name, command, {**environment, "TMPDIR": str(self.folder)}, self.folder / f"{name}.log")
+    def process(
+        self, name: str, words: list[str], environment: dict[str, str], prefix: Sequence[str] = (), excuse: str = "",
+    ) -> Supervised:
+        command = [*prefix, sys.executable, "-u", "-m", *words]
+        environment["TMPDIR"] = str(self.folder)
+        return Supervised(name, command, environment, self.folder / f"{name}.log", excuse)
 
     async def start(self, process: Supervised, stack: AsyncExitStack) -> None:
         async def stop() -> None:
@@ -126,7 +134,8 @@ class Round:
     def hub_environment(self) -> dict[str, str]:
         folder = str(self.folder)
         return {
-            **RULES, "NODE_ENV": "development", "APP_ENV": "development", "BIND": "127.0.0.1", "PORT": str(self.port),
+            **RULES, "NODE_ENV": "development", "APP_ENV": "development", "BIND": "0.0.0.0", "PORT": str(self.port),
+            "INTERFACE_NETWORKS": f"127.0.0.0/8, {FREE_NET}",
             "API_BASE_URL": self.cables[KINDS.index("older")].hub_url, "MONGODB_URI": "", "DB_HOST": "",
             "DB_NAME": checks.DATABASE, "DATA_DIR": f"{folder}/data", "UPLOAD_VIDEOS_DIR": f"{folder}/videos",
             "UPLOAD_BACKGROUNDS_DIR": f"{folder}/backgrounds", "OUTPUT_DIR": f"{folder}/output",
@@ -136,11 +145,12 @@ class Round:
 
     async def worker(self, number: int, kind: str) -> Supervised:
         """One worker, registered where an admin does that."""
-        name, cable, ledger = f"{kind}-{number}", self.cables[number], str(self.folder / "ledger.jsonl")
-        common = ["--hub", cable.hub_url, "--port", str(cable.listen_port), "--ledger", ledger]
+        name, cable = f"{kind}-{number}", self.cables[number]
+        common = ["--hub", cable.hub_url, "--host", cable.listen_host, "--port", str(cable.listen_port)]
+        common += ["--ledger", str(self.folder / "ledger.jsonl")]
         if kind == "older":
             words = ["tests.chaos.older_service", *common, "--address", cable.address]
-            return self.process(name, words, {"INTERFACE_IDENTIFICATION": IDENTIFICATION})
+            return self.process(name, words, {"INTERFACE_IDENTIFICATION": IDENTIFICATION}, cable.prefix)
         wanted: dict[str, Any] = {"name": name}
         if kind == "push":
             wanted |= {"dialect": "push", "address": cable.address, "slots": SLOTS}
@@ -148,7 +158,7 @@ class Round:
         words = ["tests.chaos.worker", *common, "--name", name, "--transport", kind, "--slots", str(SLOTS)]
         return self.process(name, words, {
             "WORKER_TOKEN": secrets["token"], "WORKER_PUSH_SECRET": secrets.get("push_secret", ""),
-        })
+        }, cable.prefix)
 
     async def admin_is_known(self) -> bool:
         """Sign in as the first admin, once the hub has told of one."""
@@ -164,6 +174,9 @@ class Round:
     async def workers_are_here(self) -> bool:
         status, answer = await self.admin("GET", "/readyz")
         return status == 200 and answer["workers"] == len(KINDS)
+
+    async def viewers_are_here(self) -> bool:
+        return all(viewer.subscribed.is_set() for viewer in self.viewers)
 
     async def until(self, what: str, holds: Callable[[], Any], seconds: float = READY_S) -> None:
         """Wait for something in another process, which announces nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from .worker import MODEL
 
@@ -45,7 +45,7 @@ class Caller:
                 self.url + path, method, sent, data, request_timeout=ANSWER_S, connect_timeout=ANSWER_S,
                 allow_nonstandard_methods=True, follow_redirects=False,
             ), raise_error=False)
-        except OSError:
+        except (HTTPError, OSError):
             return NO_ANSWER, None
         if answer.code == NO_ANSWER or "json" not in answer.headers.get("Content-Type", ""):
             return answer.code, answer.body

@@ -26,6 +26,7 @@ from worker.transports import Connection, Transport
 
 MODEL = "quick"
 LONGEST_S = 0.5
+OLDER_ATTEMPT = 0  # services in the older dialect do not know which attempt theirs is
 POLL_S = 2.0
 
 
@@ -90,6 +91,7 @@ class WatchedConnection:
         if isinstance(heard, Assign) and session is not None and heard.lease not in session.works:
             self.ledger.note(
                 "assigned", task=heard.task, lease=heard.lease, attempt=heard.attempt, running=len(session.busy) + 1,
+                slots=self.worker.slots,
             )
         return raw
 
@@ -99,14 +101,15 @@ class WatchedConnection:
 @click.option("--name", required=True)
 @click.option("--transport", required=True)
 @click.option("--slots", type=int, required=True)
-@click.option("--port", type=int, required=True, help="With push: where to listen.")
+@click.option("--host", required=True, help="With push: where to listen.")
+@click.option("--port", type=int, required=True)
 @click.option("--ledger", type=click.Path(path_type=Path), required=True)
-def main(url: str, name: str, transport: str, slots: int, port: int, ledger: Path) -> None:
+def main(url: str, name: str, transport: str, slots: int, host: str, port: int, ledger: Path) -> None:
     """Serve until told to stop; secrets come from the environment."""
     logs.configure("json", "info")
     token = os.environ["WORKER_TOKEN"]
     ways = {
-        "push": partial(PushTransport, url, token, os.environ.get("WORKER_PUSH_SECRET", ""), "127.0.0.1", port),
+        "push": partial(PushTransport, url, token, os.environ.get("WORKER_PUSH_SECRET", ""), host, port),
         "poll": partial(PollTransport, url, token, POLL_S),
     }
     worker = Worker([Model(MODEL)], name=name, slots=slots)

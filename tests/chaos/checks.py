@@ -108,7 +108,7 @@ def promised(found: Found, tasks: dict[str, Task], told: Told) -> None:
         found.check(made_key in told.tasks, f"P5: nobody knows of the task of {made_key}")
     for task in tasks.values():
         state, late, cancelled = task.state, told.too_late.get(task.id), task.id in told.cancelled
-        found.check((state is State.CANCELLED) == cancelled, f"P7: {task.id} is {state}, cancelled with 200: {cancelled}")
+        found.check((state is State.CANCELLED) == cancelled, f"P7: {task.id} is {state}, cancelled: {cancelled}")
         found.check(late in (None, state), f"P7: {task.id} is {state}, and was {late} when a cancel came too late")
 
 

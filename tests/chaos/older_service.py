@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,11 @@ def main(hub: str, host: str, port: int, address: str, ledger: Path) -> None:
         def do_POST(self) -> None:
             order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             answer = json.dumps(service.take(order)).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with suppress(OSError):  # who asked may be gone
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
     threading.Thread(target=service.beat, daemon=True).start()
     ThreadingHTTPServer((host, port), Process).serve_forever()

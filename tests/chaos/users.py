@@ -16,7 +16,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 from .worker import MODEL
 
 PASSWORD = "correct horse battery"
-ANSWER_S = 6.0
+ANSWER_S, CALM_S = 6.0, 60.0  # how long an answer is waited for, on bad and on quiet days
 LONGEST_PAUSE_S = 0.6  # between two orders of one user
 AGAIN_S = 0.3
 TWICE, UNWANTED = 0.1, 0.06  # shares of the orders that are sent again although answered, and that are cancelled
@@ -33,7 +33,8 @@ class Caller:
         self.http = AsyncHTTPClient(force_instance=True, max_clients=50)
 
     async def __call__(
-        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, **headers: str,
+        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, *, patience: float = ANSWER_S,
+        **headers: str,
     ) -> tuple[int, Any]:
         """Status and JSON of one answer; 599 where there is none."""
         sent = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
@@ -42,7 +43,7 @@ class Caller:
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         try:
             answer = await self.http.fetch(HTTPRequest(
-                self.url + path, method, sent, data, request_timeout=ANSWER_S, connect_timeout=ANSWER_S,
+                self.url + path, method, sent, data, request_timeout=patience, connect_timeout=patience,
                 allow_nonstandard_methods=True, follow_redirects=False,
             ), raise_error=False)
         except (HTTPError, OSError):
@@ -53,7 +54,7 @@ class Caller:
 
     async def must(self, status: int, method: str, path: str, *arguments: Any, **headers: str) -> Any:
         """The JSON of an answer that has to be this one."""
-        got, answer = await self(method, path, *arguments, **headers)
+        got, answer = await self(method, path, *arguments, patience=CALM_S, **headers)
         assert got == status, (method, path, got, answer)
         return answer
 

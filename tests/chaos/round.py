@@ -103,6 +103,7 @@ class Round:
         self.hub = self.process("hub", ["hub", "run", "--first-admin"], self.hub_environment(), excuse=NO_DATABASE)
         await self.start(self.hub, stack)
         await self.until("there is an admin", self.admin_is_known)
+        self.tell("the hub is ready")
         for number, kind in enumerate(KINDS):
             self.workers.append(await self.worker(number, kind))
             await self.start(self.workers[-1], stack)
@@ -114,7 +115,9 @@ class Round:
         for user in self.users:
             self.viewers.append(viewer := Viewer(user.name, url, user.call.token))
             stack.push_async_callback(ended, asyncio.create_task(viewer.watch()))
+        self.tell("the users are here")
         await self.until("all workers are here", self.workers_are_here)
+        self.tell("the workers are here")
         await self.until("all viewers are here", self.viewers_are_here)
 
     def process(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -33,11 +34,11 @@ class Caller:
         self.http = AsyncHTTPClient(force_instance=True, max_clients=50)
 
     async def __call__(
-        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, *, patience: float = ANSWER_S,
-        **headers: str,
+        self, method: str, path: str, body: bytes | dict[str, Any] | None = None, headers: Mapping[str, str] = {},
+        patience: float = ANSWER_S,
     ) -> tuple[int, Any]:
         """Status and JSON of one answer; 599 where there is none."""
-        sent = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
+        sent = {"Content-Type": "application/json", **headers}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         data = json.dumps(body).encode() if isinstance(body, dict) else body
@@ -52,9 +53,12 @@ class Caller:
             return answer.code, answer.body
         return answer.code, json.loads(answer.body)
 
-    async def must(self, status: int, method: str, path: str, *arguments: Any, **headers: str) -> Any:
+    async def must(
+        self, status: int, method: str, path: str, body: bytes | dict[str, Any] | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> Any:
         """The JSON of an answer that has to be this one."""
-        got, answer = await self(method, path, *arguments, patience=CALM_S, **headers)
+        got, answer = await self(method, path, body, headers, CALM_S)
         assert got == status, (method, path, got, answer)
         return answer
 
@@ -92,7 +96,7 @@ class User:
         account = {"email": f"{self.name}@chaos.example", "password": PASSWORD, "name": self.name}
         answer = await self.call.must(201, "POST", "/api/auth/register", account)
         self.id, self.call.token = answer["user"]["id"], answer["token"]
-        video = await self.call.must(201, "POST", "/api/videos?name=clip.mp4", clip, Content_Type="video/mp4")
+        video = await self.call.must(201, "POST", "/api/videos?name=clip.mp4", clip, {"Content-Type": "video/mp4"})
         self.video = video["id"]
 
     async def order_all(self, tasks: int) -> None:
@@ -114,7 +118,7 @@ class User:
         """Ask for one task until the answer is 201; its id."""
         while True:
             body = {"video_id": self.video, "model": MODEL}
-            status, answer = await self.call("POST", "/api/tasks", body, Idempotency_Key=key)
+            status, answer = await self.call("POST", "/api/tasks", body, {"Idempotency-Key": key})
             if status == 201:
                 break
             await self.puzzled(status, answer, f"the order {key}")

@@ -10,7 +10,6 @@ import json
 import os
 import struct
 import time
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -108,13 +107,16 @@ def main(url: str, name: str, transport: str, slots: int, host: str, port: int, 
     """Serve until told to stop; secrets come from the environment."""
     logs.configure("json", "info")
     token = os.environ["WORKER_TOKEN"]
-    ways = {
-        "push": partial(PushTransport, url, token, os.environ.get("WORKER_PUSH_SECRET", ""), host, port),
-        "poll": partial(PollTransport, url, token, POLL_S),
-    }
     worker = Worker([Model(MODEL)], name=name, slots=slots)
     worker.task(MODEL)(quick)
-    way: Any = ways[transport]() if transport in ways else way_to(url, token, transport)
+    way: Transport
+    match transport:
+        case "push":
+            way = PushTransport(url, token, os.environ["WORKER_PUSH_SECRET"], host, port)
+        case "poll":
+            way = PollTransport(url, token, POLL_S)
+        case _:
+            way = way_to(url, token, transport)
     structlog.get_logger(__name__).info("worker_begins", transport=transport, hub=url)
     worker.run(url, token, transport=Watched(way, worker, Ledger(ledger, name)), drain_s=5.0)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Changes = Sequence[Save | Delete]
 TIMEOUT_S = 4.0
+LATEST_S = 4.0  # how much later than it should what a dead hub has asked for is written
 
 
 class Disk:
@@ -105,6 +106,7 @@ class SimulatedStore(MemoryStore):
     async def commit(self, changes: Changes) -> list[Outcome]:
         """Write, kind by kind as the real store does, and hear what became of it, or not."""
         world, kernel = self.world, self.world.kernel
+        world.nemesis.commit_begins()
         answer: Promise[list[Outcome]] = Promise(kernel)
         fault = world.random.choice(("before", "after", "part", "late")) if self.failing() else ""
         way = world.disk.latency() + (world.random.uniform(0.0, 1.0) if fault == "late" else 0.0)
@@ -126,6 +128,11 @@ class SimulatedStore(MemoryStore):
     def write(self, changes: Changes, fault: str, answer: Promise[list[Outcome]]) -> None:
         """The database's own moment: what was asked for becomes durable, whoever may still wait for it."""
         world = self.world
+        dead = world.hub is None or world.hub_number != self.number
+        if dead and fault != "late" and "late_writes" in world.plan.faults:
+            again = partial(self.write, changes, "late", answer)  # perhaps when the next hub has begun
+            world.kernel.after(world.random.uniform(0.0, LATEST_S), again, world.disk.life)
+            return
         if world.hub_number != self.number:
             if "late_writes" not in world.plan.faults:
                 return

@@ -38,6 +38,7 @@ class Disk:
         self.asked: set[Promise[list[Outcome]]] = set()
         self.away_until = 0.0
         self.late_writes = 0
+        self.gone_silently: set[str] = set()
         self.deleted: set[tuple[type[Any], str]] = set()
 
     def remember(self, record: Any) -> None:
@@ -139,6 +140,7 @@ class SimulatedStore(MemoryStore):
             world.tell("a commit of the dead hub.%d is written only now", self.number)
             world.disk.late_writes += 1
             world.seen["write of a dead hub"] += 1
+            self.world.disk.gone_silently |= {id_of(change) for change in changes if isinstance(change, Delete)}
         kinds = list(dict.fromkeys(kind_of(change) for change in changes))
         reached = world.random.randrange(len(kinds)) if fault == "part" and kinds else len(kinds)
         outcomes = []

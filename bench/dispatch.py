@@ -23,7 +23,7 @@ from typing import Any
 
 from . import backlog
 from .peers import Peer, all_peers
-from .stage import DATABASE, BenchWorker, Stage, a_hub, cpu_seconds, load, percentiles, say_result
+from .stage import DATABASE, BenchWorker, Cpu, Stage, a_hub, load, percentiles, say_result
 from .wire import Caller, Talk
 
 WORKERS, SLOTS, CREATORS = 8, 8, 32
@@ -227,11 +227,11 @@ async def measure(size: Size, with_peers: bool) -> dict[str, Any]:
         await crew.arrive()
         found = await measure_start(crew, size)
         loads.append(load())
-        rates, cpu = [], 0.0
+        rates, used = [], []
         for _ in range(size.runs):
-            before = cpu_seconds(stage.pid)
+            before = stage.cpu()
             rates.append(await sustained(crew, size.sustained))
-            cpu += cpu_seconds(stage.pid) - before
+            used.append([after - earlier for after, earlier in zip(stage.cpu(), before, strict=True)])
             for peer in peers:
                 await peer.sustained(size.sustained)
         for peer in peers:
@@ -242,7 +242,11 @@ async def measure(size: Size, with_peers: bool) -> dict[str, Any]:
         each["bytes_per_waiting_task"] = round((each.pop("resident_bytes") - memory) / each["waiting"])
     return {
         "bench": "dispatch", **found, "tasks_per_second": round(median(rates)), "runs": [round(each) for each in rates],
-        "hub_cpu_ms_per_task": round(1000 * cpu / size.sustained / size.runs, 3), "resident_mb": memory >> 20,
+        "cpu_us_per_task": {
+            name: round(1e6 * median(each) / size.sustained)
+            for name, each in zip(Cpu._fields, zip(*used, strict=True), strict=True)
+        },
+        "resident_mb": memory >> 20,
         "with_waiting": backlogs, **compare(peers, rates, found["start_ms"]["idle"]["p50"]),
         "tasks": size.sustained, "workers": WORKERS, "slots": SLOTS, "processors": os.cpu_count(),
         "load": [*loads, load()],

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import AsyncMongoClient
 
@@ -36,6 +36,14 @@ DATABASE = "bench"
 Fill = Callable[[MongoStore], Awaitable[None]]
 
 
+class Cpu(NamedTuple):
+    """Processor seconds; unlike the time on the wall they hardly depend on who else uses the machine."""
+
+    hub: float
+    database: float
+    clients: float
+
+
 @dataclass(slots=True)
 class Stage:
     """A running hub, a signed-in user and that user's video; `ready_s` is how long the hub took to be ready.
@@ -48,6 +56,7 @@ class Stage:
     uri: str
     database: AsyncMongoClient[dict[str, Any]]
     pid: int = 0
+    database_pid: int = 0
     token: str = ""
     video_id: str = ""
     ready_s: float = 0.0
@@ -76,6 +85,10 @@ class Stage:
         await self.store().commit([Save(register(name, tokens[name], time.time()), 0) for name in names])
         return tokens
 
+    def cpu(self) -> Cpu:
+        """Processor seconds used so far: by the hub, by its MongoDB, and here, where workers and creators are."""
+        return Cpu(cpu_seconds(self.pid), cpu_seconds(self.database_pid), time.process_time())
+
     def store(self) -> MongoStore:
         """The hub's records, beside the hub or before its start."""
         return MongoStore(self.database, DATABASE, "bench")
@@ -101,7 +114,7 @@ async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterat
         stack.push_async_callback(mongod.stop)
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongod.uri)
         stack.push_async_callback(client.close)
-        stage = Stage(folder, free_port(), mongod.uri, client)
+        stage = Stage(folder, free_port(), mongod.uri, client, database_pid=mongod.pid or 0)
         if fill is not None:
             await fill(stage.store())
         began = time.perf_counter()

@@ -28,6 +28,7 @@ from .locks import Locks
 from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
+    from .inputs import Inputs
     from .registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class Rooms:
     views: Views
     limiter: SignInLimiter
     identities: Identities
+    inputs: Inputs
     contents: Locks = field(default_factory=Locks)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from . import (
 )
 from .base import NoSuchPlace, Rooms
 
-log = structlog.get_logger("access")
+ACCESS = logging.getLogger("access")
+log = structlog.get_logger(ACCESS.name)
 
 QUIET_S, PING_S = 75, 20  # seconds: for a request's headers and between requests; between pings on websockets
 MAX_BODY = 64 * 1024  # bytes, for those who want no body; an Endpoint has its own limit and can say so
@@ -53,8 +55,10 @@ def make_server(app: Application) -> HTTPServer:
 
 def log_request(handler: RequestHandler) -> None:
     """Count it, and one line a request, without the query: it may hold a signature."""
-    request = handler.request
     handler.settings["metrics"].count(handler)
+    if not ACCESS.isEnabledFor(logging.INFO):
+        return  # what is not written must not be put together either
+    request = handler.request
     log.info(
         "request_served", method=request.method, path=request.path, status=handler.get_status(),
         ms=round(1000 * request.request_time(), 1), request_id=getattr(handler, "request_id", None),

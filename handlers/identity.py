@@ -6,13 +6,23 @@ Keeps answers for a few seconds so that a busy page does not ask the database wi
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from hub.account import Revocation, User
 from hub.errors import Forbidden, Unauthorized
 from hub.interface import Interface, hash_token
-from hub.ports import Clock, Store, Tokens
+from hub.ports import Claims, Clock, Store, Tokens
 
 KEPT_S, KEPT = 3.0, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Whose token it is and what it says, believed `until` (seconds) without asking again."""
+
+    user: User
+    claims: Claims
+    until: float
 
 
 class Identities:
@@ -22,7 +32,7 @@ class Identities:
         self.store = store
         self.tokens = tokens
         self.clock = clock
-        self.known: OrderedDict[str, tuple[float, User]] = OrderedDict()
+        self.known: OrderedDict[str, Known] = OrderedDict()
 
     async def user(self, token: str) -> User:
         """The user that a token stands for.
@@ -34,29 +44,29 @@ class Identities:
         if token and "." not in token:
             if await self.store.find(Interface, token_hash=hash_token(token)) is not None:
                 raise Forbidden("an interface service's token does not sign a user in")
+        kept = self.known.get(token)
+        if kept is not None and kept.until > self.clock.now() and kept.claims.exp > self.clock.wall():
+            return kept.user
         claims = self.tokens.read(token, self.clock.wall())
-        now = self.clock.now()
-        kept = self.known.get(claims.jti)
-        if kept is not None and kept[0] > now:
-            return kept[1]
         user = await self.store.get(User, claims.sub)
         if user is None or user.disabled or user.token_epoch != claims.epoch:
             raise Unauthorized("this token is not valid any more")
         if await self.store.get(Revocation, claims.jti) is not None:
             raise Unauthorized("you have signed out")
-        self.known[claims.jti] = (now + KEPT_S, user)
+        self.known[token] = Known(user, claims, self.clock.now() + KEPT_S)
         if len(self.known) > KEPT:
             self.known.popitem(last=False)
         return user
 
     def forget(self, jti: str) -> None:
         """Ask the store next time."""
-        self.known.pop(jti, None)
+        for token in [token for token, kept in self.known.items() if kept.claims.jti == jti]:
+            del self.known[token]
 
     def forget_user(self, user_id: str) -> None:
         """Ask the store next time, whichever token it is."""
-        for jti in [jti for jti, (_, user) in self.known.items() if user.id == user_id]:
-            del self.known[jti]
+        for token in [token for token, kept in self.known.items() if kept.user.id == user_id]:
+            del self.known[token]
 
     async def interface(self, token: str) -> Interface:
         """The registered interface service that a token stands for.

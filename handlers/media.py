@@ -53,6 +53,7 @@ class Item(Endpoint):
         if needed:
             raise Conflict(f"{needed} open tasks need this {self.purpose}; cancel them first", code="in_use")
         await self.rooms.runner.carry_out([Delete(Media, id)])
+        self.rooms.inputs.forget(id)
         await remove_bytes(self.rooms, record)
         self.set_status(204)
 

@@ -10,13 +10,13 @@ from msgspec import Meta
 from hub import views
 from hub.core import Core
 from hub.effects import Delete
-from hub.errors import Conflict, FieldError, Invalid, NotFound
+from hub.errors import Conflict, Invalid, NotFound
 from hub.ids import new_id
 from hub.interface import OfferedModel
 from hub.media import Media, Purpose
-from hub.task import Source, State, Task
+from hub.task import State, Task
 
-from .base import OBJECT_ID, Endpoint, check_id
+from .base import Endpoint, check_id
 from .bodies import Form
 from .media import remove_bytes
 
@@ -63,10 +63,11 @@ class Tasks(Endpoint):
         """Make the task and answer with it; where another hub has just made it under the same key, with that one."""
         runner = self.rooms.runner
         runner.check_ready()
-        video = await self.source(form.video_id, Purpose.VIDEO, "/video_id")
+        inputs = self.rooms.inputs
+        video = await inputs.source(self.user.id, form.video_id, Purpose.VIDEO, "/video_id")
         background = None
         if form.background_id is not None:
-            background = await self.source(form.background_id, Purpose.BACKGROUND, "/background_id")
+            background = await inputs.source(self.user.id, form.background_id, Purpose.BACKGROUND, "/background_id")
         task = Task(
             new_id(), self.user.id, form.model, video, background, self.rooms.clock.wall(), dict(form.options),
             form.priority, request_key=key, request_hash=self.digest(),
@@ -98,18 +99,6 @@ class Tasks(Endpoint):
         self.set_header("Location", f"/api/tasks/{earlier.id}")
         self.answer(self.rooms.runner.view(earlier), 201)
         return True
-
-    async def source(self, media_id: str, purpose: Purpose, pointer: str) -> Source:
-        """One of the user's own files as a task's input.
-
-        Raises:
-            NotFound: there is none with this id and purpose.
-        """
-        record = await self.rooms.store.get(Media, media_id) if OBJECT_ID.fullmatch(media_id) else None
-        if record is None or record.owner != self.user.id or record.purpose is not purpose or record.facts is None:
-            field = FieldError(pointer, "not_found", f"you have no such {purpose}")
-            raise NotFound(f"you have no such {purpose}", fields=(field,))
-        return Source(record.id, record.name, record.size, record.sha256, record.content_type, record.facts)
 
 
 class TaskEndpoint(Endpoint):

@@ -17,6 +17,7 @@ from tornado.netutil import bind_sockets
 from handlers.app import make_app, make_server
 from handlers.base import Rooms
 from handlers.identity import Identities
+from handlers.inputs import Inputs
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
 from store.files import Files
@@ -103,7 +104,7 @@ class Hub:
         self.parts.callback(passwords.close)
         self.rooms = Rooms(
             settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
-            Identities(store, tokens, clock),
+            Identities(store, tokens, clock), Inputs(store, clock),
         )
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from handlers import inputs
 from hub.ids import new_id
+from hub.media import Media
 from tests.handlers.running import Answer, Api, fine, one_loop, refused, small_video
 
 pytestmark = one_loop
@@ -188,3 +190,29 @@ async def test_a_file_that_an_open_task_needs_stays(api: Api) -> None:
     assert (await person.get(f"/api/tasks/{task['id']}"))["video"]["name"] == "v.mp4"
     fine(await delete("tasks", task["id"]), 204)
     fine(await delete("backgrounds", background["id"]), 204)
+
+
+async def test_a_deleted_file_is_no_input_any_more(api: Api) -> None:
+    """Also for whoever has just ordered a task for it: what was read for that one is forgotten."""
+    person, model = await api.user(), api.offer_model()
+    video = await person.upload_video()
+    task = await person.create(model, video["id"])
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"), 200)
+    fine(await person("DELETE", f"/api/videos/{video['id']}"), 204)
+    again = await person("POST", "/api/tasks", json_body={"video_id": video["id"], "model": model})
+    refused(again, 404, "not_found")
+
+
+async def test_many_tasks_for_one_video_read_it_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, model, store = await api.user(), api.offer_model(), api.hub.rooms.store
+    video, get, read = await person.upload_video(), store.get, []
+
+    async def watched(kind: Any, id: str) -> Any:
+        read.append((kind, id))
+        return await get(kind, id)
+
+    monkeypatch.setattr(store, "get", watched)
+    monkeypatch.setattr(inputs, "KEPT_S", 600.0)
+    for _ in range(5):
+        await person.create(model, video["id"])
+    assert read.count((Media, video["id"])) == 1

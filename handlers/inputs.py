@@ -1,0 +1,55 @@
+"""A user's own files as the inputs of tasks.
+
+Keeps what it has read for a few seconds, so that whoever orders many tasks for one video asks the database once. A
+file that is removed here is forgotten at once, one that another hub removes within seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from hub.errors import FieldError, NotFound
+from hub.media import Media, Purpose
+from hub.ports import Clock, Store
+from hub.task import Source
+
+from .base import OBJECT_ID
+
+KEPT_S, KEPT = 3.0, 10_000
+
+
+class Inputs:
+    """Finds inputs."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.known: OrderedDict[str, tuple[float, Media]] = OrderedDict()
+
+    async def source(self, owner: str, media_id: str, purpose: Purpose, pointer: str) -> Source:
+        """One of the owner's files as an input; `pointer` is the field that names it.
+
+        Raises:
+            NotFound: there is none with this id and purpose.
+        """
+        record = await self.record(media_id) if OBJECT_ID.fullmatch(media_id) else None
+        if record is None or record.owner != owner or record.purpose is not purpose or record.facts is None:
+            field = FieldError(pointer, "not_found", f"you have no such {purpose}")
+            raise NotFound(f"you have no such {purpose}", fields=(field,))
+        return Source(record.id, record.name, record.size, record.sha256, record.content_type, record.facts)
+
+    async def record(self, media_id: str) -> Media | None:
+        """A file's record as it is, or was a moment ago."""
+        kept = self.known.get(media_id)
+        if kept is not None and kept[0] > self.clock.now():
+            return kept[1]
+        record = await self.store.get(Media, media_id)
+        if record is not None and record.facts is not None:
+            self.known[media_id] = self.clock.now() + KEPT_S, record
+            if len(self.known) > KEPT:
+                self.known.popitem(last=False)
+        return record
+
+    def forget(self, media_id: str) -> None:
+        """Ask the store next time."""
+        self.known.pop(media_id, None)

@@ -6,11 +6,13 @@ Owns the merging of decisions into one commit. Never awaits and never stores: th
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .effects import Close, Delete, Publish, Save, Send, Verify
+from .messages import Offer
 from .task import Task
 
 BATCH = 1000  # decisions that are committed as one
@@ -26,6 +28,37 @@ class Entry:
     others: list[Send | Publish | Verify | Close]
     done: asyncio.Future[None]
     keys: set[Key] = field(default_factory=set)
+
+
+class Unsaid:
+    """What waits in the journal to be said to workers: the number of messages by session."""
+
+    def __init__(self) -> None:
+        self.waiting: Counter[str] = Counter()
+
+    def ahead(self, entry: Entry, healthy: bool) -> list[Send]:
+        """Take out of a decision the offers that need not wait for the store: an offer promises nothing.
+
+        Who has yet to hear what was decided earlier hears that first; with a store that does not answer, all wait.
+        """
+        offers: list[Send] = []
+        others, entry.others = entry.others, []
+        for effect in others:
+            if isinstance(effect, Send):
+                if healthy and isinstance(effect.message, Offer) and effect.session not in self.waiting:
+                    offers.append(effect)
+                    continue
+                self.waiting[effect.session] += 1
+            entry.others.append(effect)
+        return offers
+
+    def end(self, entry: Entry) -> None:
+        """A decision does not wait any more."""
+        for effect in entry.others:
+            if isinstance(effect, Send):
+                self.waiting[effect.session] -= 1
+                if not self.waiting[effect.session]:
+                    del self.waiting[effect.session]
 
 
 def key(change: Save | Delete) -> Key:

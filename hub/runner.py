@@ -17,7 +17,7 @@ from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
 from .interface import Interface, OfferedModel
-from .journal import Entry, Key, gather, key, stands, tasks_in
+from .journal import Entry, Key, Unsaid, gather, key, stands, tasks_in
 from .media import Media, Mismatch
 from .messages import DELETED, PROGRESSED, UPDATED
 from .news import News
@@ -77,6 +77,7 @@ class Runner:
         self.shown = Shown()
         self.journal: list[Entry] = []
         self.committing: list[Entry] = []
+        self.unsaid = Unsaid()
         self.adopting: set[str] = set()
         self.healthy = False
         self.stopping = False
@@ -154,6 +155,8 @@ class Runner:
         else:
             self.journal.append(entry)
             self.wake.set()
+            for offer in self.unsaid.ahead(entry, self.healthy):
+                self.attempt(offer)
         return done
 
     async def carry_out(self, effects: Sequence[Effect]) -> None:
@@ -212,6 +215,7 @@ class Runner:
 
     def conclude(self, entry: Entry, refused: dict[Key, Outcome]) -> None:
         """Release an entry that is durable, or tell its maker that it is not."""
+        self.unsaid.end(entry)
         lost = {k: refused[k] for k in entry.keys if k in refused}
         if lost and not entry.done.done():
             code = "taken" if Outcome.TAKEN in lost.values() else "conflict"
@@ -302,12 +306,16 @@ class Runner:
     def release(self, entry: Entry) -> None:
         """Carry out what follows a durable decision, in its order."""
         for effect in entry.others:
-            try:
-                self.perform(effect)
-            except Exception:  # one that fails must not keep the others from the world
-                log.exception("effect_failed", effect=type(effect).__name__)
+            self.attempt(effect)
         if not entry.done.done():
             entry.done.set_result(None)
+
+    def attempt(self, effect: Send | Publish | Verify | Close) -> None:
+        """Carry out one effect; if that fails, the others are not kept from the world."""
+        try:
+            self.perform(effect)
+        except Exception:
+            log.exception("effect_failed", effect=type(effect).__name__)
 
     def perform(self, effect: Send | Publish | Verify | Close) -> None:
         match effect:

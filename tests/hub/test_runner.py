@@ -27,7 +27,7 @@ async def test_p5_nothing_is_sent_or_shown_before_it_is_durable(stage: Stage) ->
     stage.store.hold()
     done = decided(stage)
     await stage.store.entered.wait()
-    assert (transport.kinds, watcher.types, done.done()) == (["Welcome"], [], False)
+    assert (transport.kinds, watcher.types, done.done()) == (["Welcome", "Offer"], [], False)  # an offer is no promise
     assert await stage.store.get(Task, "task-1") is None
     stage.store.open.set()
     await done
@@ -63,6 +63,62 @@ async def test_what_needs_no_store_waits_for_what_was_decided_before(stage: Stag
     await second
     assert first.done()
     assert transport.kinds == ["Welcome", "Offer", "Cancel"]
+
+
+async def test_an_offer_does_not_overtake_what_its_worker_is_still_to_hear(stage: Stage) -> None:
+    transport, session = await stage.join(slots=2), stage.core.by_worker["w1"]
+    stage.store.hold()
+    first = stage.runner.decide([Save(OfferedModel("other", "", "", 1), 0), Send(session, Cancel(lease="over"))])
+    await stage.store.entered.wait()
+    second = decided(stage)
+    assert transport.kinds == ["Welcome"]
+    stage.store.open.set()
+    await asyncio.gather(first, second)
+    assert transport.kinds == ["Welcome", "Cancel", "Offer"]
+
+
+async def test_p5_what_is_accepted_while_the_task_is_on_its_way_is_stored_with_it(stage: Stage) -> None:
+    """One write for both where the answer to the offer is faster than the store; the lease is told after that."""
+    transport = await stage.join(slots=2)
+    before = len(stage.store.commits)
+    stage.store.hold()
+    first = decided(stage, "task-1")
+    await stage.store.entered.wait()
+    second = decided(stage, "task-2")
+    offer = transport.written[-1]
+    assert isinstance(offer, Offer) and offer.task == "task-2"
+    third = stage.say(Accept(offer=offer.offer))
+    assert "Assign" not in transport.kinds
+    stage.store.open.set()
+    await asyncio.gather(first, second, third)
+    stored = await stage.store.get(Task, "task-2")
+    assert stored is not None and (stored.state, stored.version) == (State.PROCESSING, 2)
+    assert [len(changes) for changes in stage.store.commits[before:]] == [1, 1]
+    assert transport.kinds == ["Welcome", "Offer", "Offer", "Assign"]
+
+
+async def test_p5_a_task_that_is_refused_is_never_assigned(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its offer is out, and accepted before the store says no: the worker hears of no lease, and its slot is free."""
+    transport = await stage.join()
+    await stage.store.elsewhere().commit([Save(replace(a_task("task-1"), state=State.CANCELLED, version=7), 0)])
+    stage.store.hold()
+    first = decided(stage, "task-1")
+    await stage.store.entered.wait()
+    offer = transport.written[-1]
+    assert isinstance(offer, Offer)
+    second = stage.say(Accept(offer=offer.offer))
+    stage.store.open.set()
+    with pytest.raises(Conflict):
+        await first
+    with pytest.raises(Conflict):
+        await second
+    await submit(stage, "task-2")
+    assert transport.kinds == ["Welcome", "Offer", "Offer"]
+    assert [message.task for message in transport.written if isinstance(message, Offer)] == ["task-1", "task-2"]
+    assert "task_moved_elsewhere" in caplog.text
+    caplog.clear()
 
 
 async def test_what_needs_no_store_leaves_at_once_when_nothing_waits(stage: Stage) -> None:
@@ -196,7 +252,9 @@ async def test_a_unique_value_that_is_taken_is_a_conflict_of_its_own(stage: Stag
     assert refusal.value.code == "taken"
     await stage.settled()
     assert (list(stage.core.tasks), watcher.types) == (["a"], [CREATED])
-    assert [message.task for message in transport.written if isinstance(message, Offer)] == ["a"]
+    gone = [message.offer for message in transport.written if isinstance(message, Offer) and message.task == "b"]
+    await asyncio.gather(*(stage.say(Accept(offer=offer)) for offer in gone))
+    assert "Assign" not in transport.kinds
     assert stage.core.session_of("w1").free == 3  # type: ignore[union-attr]
 
 

@@ -88,7 +88,7 @@ async def test_p12_requests_are_told_to_come_back_while_the_store_is_away(
     stage: Stage, patience: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     await stage.runner.start()
-    transport, watcher = await stage.join(), stage.watch()
+    transport, watcher = await stage.join(slots=2), stage.watch()
     stage.runner.check_ready()
     stage.store.away = True
     with pytest.raises(Unavailable) as refusal:
@@ -96,7 +96,9 @@ async def test_p12_requests_are_told_to_come_back_while_the_store_is_away(
     assert refusal.value.retry_after == 5.0
     with pytest.raises(Unavailable):
         stage.runner.check_ready()
-    assert (transport.kinds, watcher.types) == (["Welcome"], []), "nothing is released meanwhile"
+    assert (transport.kinds, watcher.types) == (["Welcome", "Offer"], []), "nothing is promised or shown meanwhile"
+    stage.runner.decide(stage.core.submit(a_task("task-2"), stage.clock.now()))
+    assert transport.kinds == ["Welcome", "Offer"], "nor offered, once it is known"
     assert [record.message.split()[0] for record in caplog.records if record.levelname == "ERROR"] == [
         "event='commit_failed'",
     ], "said once, however often it is tried"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 class SystemClock:
@@ -19,6 +20,7 @@ class SystemClock:
         return time.time()
 
 
+@lru_cache(1024)
 def rfc3339(seconds: float) -> str:
     """UTC with milliseconds, as in 2025-01-31T12:00:00.000Z (RFC 3339)."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

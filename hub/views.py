@@ -7,6 +7,7 @@ that a view needs is in the record or in its arguments.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -18,13 +19,14 @@ from .outlook import Outlook
 from .task import Output, Source, State, Task
 
 LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600
+SIGNED = 4096  # signed addresses that are remembered: within the hour they are the same again
 
 
 class Views:
     """Makes views; `sign` adds an expiry and a signature to a path, the folders are the first part of addresses."""
 
     def __init__(self, sign: Callable[[str, int], str], videos: str, backgrounds: str) -> None:
-        self.sign = sign
+        self.sign = lru_cache(SIGNED)(sign)
         self.folders = {Purpose.VIDEO: videos, Purpose.BACKGROUND: backgrounds}
 
     def link(self, path: str, name: str, wall: float) -> str:

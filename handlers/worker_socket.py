@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
 
 import structlog
-from tornado.websocket import WebSocketClosedError
+from tornado.websocket import WebSocketProtocol13
 
 from hub import messages
 from hub.errors import Forbidden, HubError, Invalid
@@ -13,6 +15,7 @@ from hub.interface import Interface
 from hub.messages import SUBPROTOCOL, BadMessage, Hello
 
 from .base import Rooms, bearer_of
+from .frames import encoded
 from .sockets import Socket
 from .worker_line import CLOSE_SESSION_GONE, Line
 
@@ -28,6 +31,8 @@ class WorkerConnection:
     def __init__(self, rooms: Rooms, interface: Interface, socket: WorkerSocket) -> None:
         self.line = Line(rooms, interface, self)
         self.socket = socket
+        self.wire = cast(WebSocketProtocol13, socket.ws_connection)
+        self.gathered: list[bytes] = []
         self.written: asyncio.Future[None] | None = None
 
     def receive(self, raw: str | bytes) -> None:
@@ -49,18 +54,25 @@ class WorkerConnection:
             self.close(CLOSE_SESSION_GONE, error.detail)
 
     def write(self, data: bytes) -> None:
-        try:
-            self.written = self.socket.write_message(data.decode())
-        except WebSocketClosedError:
+        """Send a message; what gathers in one turn of the loop leaves as one write."""
+        if not self.gathered:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.gathered.append(encoded(data))
+
+    def flush(self) -> None:
+        data, self.gathered = b"".join(self.gathered), []
+        if not data or self.wire.is_closing():
             return  # the outbox keeps it for the next connection
+        self.written = self.wire.stream.write(data)
         self.written.add_done_callback(asyncio.Future.exception)  # the same, if the connection ends just now
 
-    async def drained(self) -> None:
-        """Wait until the worker has taken what was written: who does not listen is not listened to."""
-        if self.written is not None:
-            await asyncio.wait([self.written])
+    def drained(self) -> Awaitable[Any] | None:
+        """To be waited for until the worker has taken what was written: who does not listen is not listened to."""
+        self.flush()
+        return None if self.written is None or self.written.done() else asyncio.wait([self.written])
 
     def close(self, code: int, reason: str) -> None:
+        self.flush()
         self.socket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
 
@@ -88,9 +100,9 @@ class WorkerSocket(Socket):
         if not self.connection.line.session:
             self.close(CLOSE_BAD_MESSAGE, "say hello first")
 
-    async def on_message(self, message: str | bytes) -> None:
+    def on_message(self, message: str | bytes) -> Awaitable[Any] | None:
         self.connection.receive(message)
-        await self.connection.drained()
+        return self.connection.drained()
 
     def on_close(self) -> None:
         self.connection.line.left()

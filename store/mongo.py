@@ -159,20 +159,20 @@ class MongoStore:
         return await self.find(kind, id=id)
 
     async def find(self, kind: type[R], **equal: Any) -> R | None:
-        document: Any = await self.ask(lambda: self.durable[kind].find_one(to_filter(equal)))
+        document: Any = await self.ask(lambda: self.durable[kind].find_one(query(kind, equal)))
         found = readable(kind, [] if document is None else [document])
         return found[0] if found else None
 
     async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
         async def read() -> list[dict[str, Any]]:
-            cursor = self.durable[kind].find(to_filter(equal, before)).sort("_id", -1).limit(limit)
+            cursor = self.durable[kind].find(query(kind, equal, before)).sort("_id", -1).limit(limit)
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
         return readable(kind, await self.ask(read))
 
     async def count(self, kind: type[Any], **equal: Any) -> int:
-        return int(await self.ask(lambda: self.durable[kind].count_documents(to_filter(equal))))
+        return int(await self.ask(lambda: self.durable[kind].count_documents(query(kind, equal))))
 
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))
@@ -198,3 +198,17 @@ def turn_of(change: Save | Delete) -> tuple[bool, int]:
     """When a change is written within its batch, which a crash may cut short between two kinds."""
     place = ORDER.index(kind_of(change))
     return (True, -place) if isinstance(change, Delete) else (False, place)
+
+
+def query(kind: type[Any], equal: dict[str, Any], before: str | None = None) -> dict[str, Any]:
+    """The filter for records of a kind.
+
+    For what an index over some of the documents serves it says that it wants one of those: MongoDB does not conclude
+    that a text is a string, and would walk through all the others.
+    """
+    wanted = to_filter(equal, before)
+    for index in KINDS[kind].indexes:
+        for path, limit in (index.where or {}).items():
+            if isinstance(wanted.get(path), str):
+                wanted[path] = {"$eq": wanted[path], **limit}
+    return wanted

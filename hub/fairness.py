@@ -103,6 +103,8 @@ class Line:
         if self.gone and (not len(self) or order(task) < order(self.tasks[self.gone])):
             self.gone -= 1
             self.tasks[self.gone] = task
+        elif not len(self) or order(self.tasks[-1]) <= order(task):
+            self.tasks.append(task)
         else:
             insort(self.tasks, task, lo=self.gone, key=order)
 

@@ -54,6 +54,8 @@ class Parts:
 
     def source(self, source: Source) -> Source:
         """An equal input, shared if one like it was seen."""
+        if self.sources.known.get(source.media_id) is source:
+            return source
         known = self.sources.same(source, source.media_id)
         if known is source:
             put, text, facts = object.__setattr__, self.texts.same, self.facts.same(source.facts)

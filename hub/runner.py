@@ -102,7 +102,13 @@ class Runner:
 
     async def read(self, kind: type[T], **equal: Any) -> list[T]:
         """All records of a kind, the newest first."""
-        return [record async for page in self.pages(kind, **equal) for record in page]
+        records: list[T] = []
+        async for page in self.pages(kind, **equal):
+            for record in page:
+                if isinstance(record, Task):
+                    self.core.work.parts.share(record)  # before the next page, or all of them are whole for a moment
+            records += page
+        return records
 
     async def pages(self, kind: type[T], **equal: Any) -> AsyncIterator[list[T]]:
         """The same, piece by piece."""

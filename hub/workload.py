@@ -60,7 +60,7 @@ class Workload:
         if task.lease is None:
             # Another process set not_before by its own clock: no backoff that is left can be longer than the longest.
             longest = max(self.rules.backoff_s) * (1 + self.rules.jitter)
-            self.wait(replace(task, not_before=min(task.not_before, now + longest)), now)
+            self.wait(task if task.not_before <= now + longest else replace(task, not_before=now + longest), now)
             return
         grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
         # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.

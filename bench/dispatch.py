@@ -32,22 +32,24 @@ RATE = 100  # tasks a second that come by the clock, however the hub is doing
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: numbers of tasks, `runs` of the sustained job, and for how many seconds a new user's
-    tasks are waited for while a backlog is served; `limit` seconds for all of it.
+    """How much is measured: numbers of tasks, `runs` of the sustained job and `turns` beside a backlog, and for how
+    many seconds a new user's tasks are waited for while a backlog is served; `limit` seconds for all of it.
     """
 
     idle: int
     open_loop: int
     sustained: int
     runs: int
+    turns: int
     backlogs: tuple[int, ...]
     newcomers: int
     patience: float
     limit: float
 
 
-QUICK = Size(100, 300, 800, 3, (20_000,), newcomers=10, patience=3.0, limit=300.0)  # installs too, the first time
-FULL = Size(500, 3000, 3000, 5, (100_000, 1_000_000), newcomers=25, patience=10.0, limit=1800.0)
+QUICK = Size(100, 300, 800, 3, 2, (20_000,), newcomers=10, patience=3.0, limit=300.0)  # installs too, the first time
+FULL = Size(500, 3000, 3000, 5, 10, (100_000, 1_000_000), newcomers=25, patience=10.0, limit=1200.0)
+PATIENCE = 300.0  # seconds for a hub with a million waiting tasks to be ready
 
 
 class Crew:
@@ -196,22 +198,39 @@ async def measure_start(crew: Crew, size: Size) -> dict[str, Any]:
 
 
 async def measure_backlog(tasks: int, size: Size) -> dict[str, Any]:
-    """The same hub with many tasks of others waiting: first for a model that nobody serves, then for one they serve."""
-    async with a_hub(partial(backlog.fill, tasks=tasks), patience=600.0) as stage:
-        memory = stage.resident_bytes()
-        crew = Crew(stage)
-        await crew.arrive()
-        await idle(crew, 20)
-        rates = [await sustained(crew, size.sustained) for _ in range(3)]
-        starts = await idle(crew, size.idle)
-        before, began = crew.ended, time.perf_counter()
+    """A hub with many tasks of others waiting, turn by turn with one that has none.
+
+    First they wait for a model that nobody serves, then for one that all workers serve; then the hub is killed.
+    """
+    async with a_hub() as empty, a_hub(partial(backlog.fill, tasks=tasks), patience=PATIENCE) as stage:
+        ready = stage.ready_s
+        memory = stage.resident_bytes() - empty.resident_bytes()
+        beside, crew = Crew(empty), Crew(stage)
+        rates: dict[Crew, list[float]] = {beside: [], crew: []}
+        used: dict[Crew, list[float]] = {beside: [], crew: []}
+        starts: dict[Crew, list[float]] = {beside: [], crew: []}
+        for each in rates:
+            await each.arrive()
+            await idle(each, 20)
+        for _ in range(size.turns):
+            for each in rates:
+                before = each.stage.cpu()
+                rates[each].append(await sustained(each, size.sustained // size.turns))
+                used[each].append(each.stage.cpu().hub - before.hub)
+                starts[each] += await idle(each, size.idle // size.turns)
+        ended, began = crew.ended, time.perf_counter()
         await crew.offer("noop", backlog.LATER)
         newcomers = await open_loop(crew, 5.0, size.newcomers, size.patience)
-        served = (crew.ended - before) / (time.perf_counter() - began)
+        served = (crew.ended - ended) / (time.perf_counter() - began)
+        stage.kill()
+        await stage.begin(PATIENCE)
     started = [each for each in newcomers if each is not None]
     return {
-        "waiting": tasks, "ready_s": round(stage.ready_s, 2), "resident_bytes": memory,
-        "tasks_per_second": round(median(rates)), "start_ms": percentiles(starts),
+        "waiting": tasks, "ready_s": round(ready, 2), "ready_after_kill_s": round(stage.ready_s, 2),
+        "bytes_per_waiting_task": round(memory / tasks),
+        "tasks_per_second": round(median(rates[crew])), "over_empty": median_ratio(rates[crew], rates[beside]),
+        "hub_cpu_over_empty": median_ratio(used[crew], used[beside]),
+        "start_ms": percentiles(starts[crew]), "start_ms_empty": percentiles(starts[beside]),
         "while_served": {
             "tasks_per_second": round(served), "newcomers": len(newcomers), "newcomers_started": len(started),
             "newcomer_start_ms": percentiles(started) if started else None,
@@ -238,8 +257,6 @@ async def measure(size: Size, with_peers: bool) -> dict[str, Any]:
             await peer.idle(size.idle)
         loads.append(load())
     backlogs = [await measure_backlog(tasks, size) for tasks in size.backlogs]
-    for each in backlogs:
-        each["bytes_per_waiting_task"] = round((each.pop("resident_bytes") - memory) / each["waiting"])
     return {
         "bench": "dispatch", **found, "tasks_per_second": round(median(rates)), "runs": [round(each) for each in rates],
         "cpu_us_per_task": {
@@ -253,17 +270,18 @@ async def measure(size: Size, with_peers: bool) -> dict[str, Any]:
     }
 
 
-def compare(peers: list[Peer], rates: list[float], p50: float) -> dict[str, Any]:
-    """Each peer's numbers, and the hub's over them: tasks a second (more is better), p50 to the start (less is).
+def median_ratio(ours: list[float], theirs: list[float]) -> float:
+    """Runs compared turn by turn: a busy minute spoils this less than it does a ratio of medians."""
+    return round(median(mine / other for mine, other in zip(ours, theirs, strict=True)), 2)
 
-    Runs are compared turn by turn: the median of the ratios, which a busy minute spoils less than a ratio of medians.
-    """
+
+def compare(peers: list[Peer], rates: list[float], p50: float) -> dict[str, Any]:
+    """Each peer's numbers, and the hub's over them: tasks a second (more is better), p50 to the start (less is)."""
     found: dict[str, Any] = {}
     for peer in peers:
         found[peer.name] = peer.report()
         if peer.rates:
-            ratios = [ours / theirs for ours, theirs in zip(rates, peer.rates, strict=True)]
-            found[f"over_{peer.name}"] = round(median(ratios), 2)
+            found[f"over_{peer.name}"] = median_ratio(rates, peer.rates)
         if peer.starts:
             found[f"p50_over_{peer.name}"] = round(p50 / percentiles(peer.starts)["p50"], 2)
     return found

@@ -55,15 +55,43 @@ class Stage:
     port: int
     uri: str
     database: AsyncMongoClient[dict[str, Any]]
-    pid: int = 0
+    process: subprocess.Popen[bytes] | None = None
     database_pid: int = 0
     token: str = ""
     video_id: str = ""
     ready_s: float = 0.0
 
     @property
+    def pid(self) -> int:
+        return self.process.pid if self.process is not None else 0
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    async def begin(self, patience: float) -> None:
+        """Start the hub and wait until it is ready.
+
+        Raises:
+            RuntimeError: it ended, or was not ready in `patience` seconds.
+        """
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hub", "run"], cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL,
+        )
+        await answering(self, self.process, patience)
+        self.ready_s = time.perf_counter() - began
+
+    def kill(self) -> None:
+        """End the hub without a word, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def end(self) -> None:
+        """Stop the hub in order."""
+        if self.process is not None:
+            end(self.process, 20)
 
     def call(self, method: str, path: str, body: bytes | dict[str, Any] | None = None, kind: str = "") -> Any:
         """One request; the decoded answer."""
@@ -117,14 +145,8 @@ async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterat
         stage = Stage(folder, free_port(), mongod.uri, client, database_pid=mongod.pid or 0)
         if fill is not None:
             await fill(stage.store())
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hub", "run"], cwd=ROOT, env=stage.environment(), stdout=subprocess.DEVNULL,
-        )
-        stack.callback(end, process, 20)
-        stage.pid = process.pid
-        await answering(stage, process, patience)
-        stage.ready_s = time.perf_counter() - began
+        stack.callback(stage.end)
+        await stage.begin(patience)
         account = {"email": "bench@example.org", "password": "correct horse battery"}
         stage.token = stage.call("POST", "/api/auth/register", account)["token"]
         video = stage.call("POST", "/api/videos?name=clip.mp4", CLIP.read_bytes(), "video/mp4")

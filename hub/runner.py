@@ -173,10 +173,10 @@ class Runner:
             Unavailable: the database does not answer; the decision may still become durable.
         """
         done = self.decide(effects)
-        try:
-            await asyncio.wait_for(asyncio.shield(done), PATIENCE_S)
-        except TimeoutError:
-            raise Unavailable("the database does not answer, try again soon") from None
+        await asyncio.wait([done], timeout=PATIENCE_S)
+        if not done.done():
+            raise Unavailable("the database does not answer, try again soon")
+        done.result()
 
     def check_ready(self) -> None:
         """Refuse work that could not be made durable now.

@@ -135,9 +135,11 @@ class Dispatcher:
         """
         pairs: list[tuple[Task, WorkerSession]] = []
         able: dict[str, WorkerSession] = {}
+        waiting = 0
         for model, queue in self.queues.items():
             if queue.size and model in having:
                 able |= having[model]
+                waiting += queue.size
         warm: dict[str, int] = {}
         free: list[tuple[int, WorkerSession]] = []
         for session in able.values():
@@ -147,7 +149,7 @@ class Dispatcher:
                 if session.free:
                     free.append((session.free, session))
         for slots, session in sorted(free, key=lambda each: -each[0]):
-            for _ in range(slots):
+            for _ in range(min(slots, waiting - len(pairs))):
                 task = self.take(session, warm, now)
                 if task is None:
                     break

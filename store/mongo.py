@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
+import pymongo
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import DeleteOne, InsertOne, ReplaceOne
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
+BUILD_S = 600.0  # seconds for one index
 DUPLICATE_KEY = 11000
 ORDER = list(KINDS)
 CLIENT_OPTIONS: dict[str, Any] = {
@@ -57,25 +59,25 @@ class MongoStore:
         self.queue = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, patience: float) -> AsyncIterator[None]:
         """Wait for a turn, and speak of the driver's failures in the hub's words.
 
         The whole of it has one time limit: behind others that get no answer, waiting would take as long again.
         """
         try:
-            async with asyncio.timeout(PATIENCE_S), self.queue:
+            async with asyncio.timeout(patience), self.queue:
                 yield
         except BulkWriteError:
             raise
         except (PyMongoError, TimeoutError) as error:
             raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
 
-    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
-        async with self.turn():
+    async def ask(self, call: Callable[[], Awaitable[T]], patience: float = PATIENCE_S) -> T:
+        async with self.turn(patience):
             return await call()
 
     async def prepare(self) -> None:
-        """Make the indexes; those that exist are left alone."""
+        """Make the indexes; those that exist are left alone, new ones over many documents may take minutes."""
         for kind, place in KINDS.items():
             for index in place.indexes:
                 options: dict[str, Any] = {"unique": index.unique}
@@ -83,7 +85,8 @@ class MongoStore:
                     options["partialFilterExpression"] = index.where
                 if index.expire:
                     options["expireAfterSeconds"] = 0
-                await self.ask(lambda: self.durable[kind].create_index(list(index.fields), **options))
+                with pymongo.timeout(BUILD_S):
+                    await self.ask(lambda: self.durable[kind].create_index(list(index.fields), **options), BUILD_S)
 
     async def server_version(self) -> str:
         """The server's version, such as "6.0.5"."""

@@ -44,8 +44,8 @@ class Identities:
         if token and "." not in token:
             if await self.store.find(Interface, token_hash=hash_token(token)) is not None:
                 raise Forbidden("an interface service's token does not sign a user in")
-        kept = self.known.get(token)
-        if kept is not None and kept.until > self.clock.now() and kept.claims.exp > self.clock.wall():
+        kept, now = self.known.get(token), self.clock.now()
+        if kept is not None and kept.until > now and kept.claims.exp > self.clock.wall():
             return kept.user
         claims = self.tokens.read(token, self.clock.wall())
         user = await self.store.get(User, claims.sub)
@@ -53,7 +53,7 @@ class Identities:
             raise Unauthorized("this token is not valid any more")
         if await self.store.get(Revocation, claims.jti) is not None:
             raise Unauthorized("you have signed out")
-        self.known[token] = Known(user, claims, self.clock.now() + KEPT_S)
+        self.known[token] = Known(user, claims, now + KEPT_S)
         if len(self.known) > KEPT:
             self.known.popitem(last=False)
         return user

@@ -40,12 +40,12 @@ class Inputs:
 
     async def record(self, media_id: str) -> Media | None:
         """A file's record as it is, or was a moment ago."""
-        kept = self.known.get(media_id)
-        if kept is not None and kept[0] > self.clock.now():
+        kept, now = self.known.get(media_id), self.clock.now()
+        if kept is not None and kept[0] > now:
             return kept[1]
         record = await self.store.get(Media, media_id)
         if record is not None and record.facts is not None:
-            self.known[media_id] = self.clock.now() + KEPT_S, record
+            self.known[media_id] = now + KEPT_S, record
             if len(self.known) > KEPT:
                 self.known.popitem(last=False)
         return record

@@ -332,8 +332,7 @@ class Runner:
             case Verify():
                 self.own(self.look(effect))
             case Close():
-                transport = self.transports.pop(effect.session, None)
-                if transport is not None:
+                if (transport := self.transports.pop(effect.session, None)) is not None:
                     transport.close(effect.code, effect.reason)
 
     def send(self, effect: Send) -> None:

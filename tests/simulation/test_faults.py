@@ -20,7 +20,8 @@ def days_with(*faults: str) -> Counter[str]:
 
     def gentle(random: Random) -> Plan:
         plan = draw(random)
-        workers = tuple(replace(worker, manners=frozenset()) for worker in plan.workers)
+        polls = "hub_crashes" not in faults  # who polls may miss the hub for longer than its leases have grace
+        workers = tuple(replace(worker, manners=frozenset(), polls=polls and worker.polls) for worker in plan.workers)
         return replace(plan, workers=workers, faults=frozenset(faults))
 
     seen: Counter[str] = Counter()

@@ -25,16 +25,22 @@ from hub.views import Views
 
 from .identity import Identities
 from .locks import Locks
-from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
+from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
+    from .receptions import Receptions
     from .registry import Registry
 
 log = structlog.get_logger(__name__)
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-TUS_HEADERS = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata"
-EXPOSED_HEADERS = f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}"
+TUS_HEADERS = (
+    "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum"
+)
+EXPOSED_HEADERS = (
+    f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}, Upload-Expires, Tus-Version, Tus-Extension, "
+    "Tus-Max-Size, Tus-Checksum-Algorithm"
+)
 
 
 @dataclass(slots=True)
@@ -42,7 +48,8 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services.
+    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
+    `receptions` are the files on their way in.
     """
 
     settings: Settings
@@ -60,6 +67,7 @@ class Rooms:
     contents: Locks = field(default_factory=Locks)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
+    receptions: Receptions = field(init=False)
 
 
 class Answering(RequestHandler):
@@ -105,7 +113,7 @@ class Answering(RequestHandler):
         """Turn this answer into a problem, but for its body, which is returned."""
         status = status_of(error)
         self.clear_header("ETag")
-        self.set_status(status)
+        self.set_status(status, REASONS.get(status))
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
         if error.retry_after is not None:

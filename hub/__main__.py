@@ -17,6 +17,7 @@ from tornado.netutil import bind_sockets
 from handlers.app import make_app, make_server
 from handlers.base import Rooms
 from handlers.identity import Identities
+from handlers.receptions import Receptions
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
 from store.files import Files
@@ -39,6 +40,7 @@ from .runner import Runner
 from .settings import Settings
 from .task import Source, Task
 from .topics import Topics
+from .upload import Limits, Uploads
 from .verify import Verifier
 from .views import Views
 
@@ -85,7 +87,6 @@ class Hub:
         links = Links(secret, "")
         files = make_files(settings)
         self.parts.callback(files.close)
-        await files.clear_incoming()
         probe = Probe()
         self.parts.push_async_callback(probe.stop)
         await probe.start()
@@ -104,6 +105,8 @@ class Hub:
             settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
             Identities(store, tokens, clock),
         )
+        self.rooms.receptions = Receptions(self.rooms, Uploads(make_limits(settings)))
+        await self.rooms.receptions.start()
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
         self.listen()
@@ -143,10 +146,17 @@ def make_files(settings: Settings) -> Files:
         {
             Purpose.VIDEO: settings.upload_videos_dir, Purpose.BACKGROUND: settings.upload_backgrounds_dir,
             Purpose.RESULT: output / "results", Purpose.MASK: output / "masks",
-            Purpose.FOREGROUND: output / "foregrounds",
+            Purpose.FOREGROUND: output / "foregrounds", Purpose.PREVIEW: output / "previews",
         },
         settings.upload_videos_dir / ".incoming",
         settings.data_dir / "posters",
+    )
+
+
+def make_limits(settings: Settings) -> Limits:
+    """What a user may upload, from the settings."""
+    return Limits(
+        settings.user_storage_limit, settings.user_files_limit, settings.user_uploads_limit, settings.upload_expires_in,
     )
 
 

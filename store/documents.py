@@ -17,6 +17,7 @@ from hub.interface import Interface, OfferedModel
 from hub.media import Media
 from hub.seed import SeedJob
 from hub.task import Task
+from hub.upload import Upload
 
 R = TypeVar("R")
 
@@ -59,6 +60,10 @@ KINDS: dict[type[Any], Kind] = {
         Index((("sha256", 1), ("purpose", 1))),
         Index((("task_id", 1),), where={"task_id": {"$type": "string"}}),
     )),
+    Upload: Kind("uploads", (
+        Index((("state", 1), ("_id", -1))),
+        Index(((PURGE_AT, 1),), expire=True),
+    ), purge_field="purge_at"),
     User: Kind("users", (Index((("email", 1),), unique=True), Index((("role", 1), ("_id", -1))))),
     Revocation: Kind("revocations", (Index(((PURGE_AT, 1),), expire=True),), purge_field="expires_at"),
     Interface: Kind("interfaces", (
@@ -75,7 +80,7 @@ def to_document(record: Any) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(record)
     document["_id"] = document.pop("id")
     purge_field = KINDS[type(record)].purge_field
-    if purge_field is not None:
+    if purge_field is not None and document[purge_field] is not None:
         document[PURGE_AT] = datetime.fromtimestamp(document[purge_field], UTC)
     return document
 

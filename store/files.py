@@ -25,7 +25,8 @@ from typing import ParamSpec, TypeVar
 from hub.media import Purpose
 
 from .disk import disk_errors, sync_folder, write_whole
-from .incoming import HOLD, PIECE, Arrived, Digest, Incoming
+from .hashes import Digest
+from .incoming import HOLD, PIECE, Arrived, Incoming
 
 __all__ = ["Arrived", "Digest", "Files", "Incoming", "PIECE"]
 

@@ -22,6 +22,7 @@ from hub.errors import DiskFull, NotFound, Unavailable
 from hub.media import Purpose
 
 from .disk import disk_errors, sync_folder, write_whole
+from .hashes import Digest, Hashes
 
 if TYPE_CHECKING:
     from .files import Files
@@ -32,15 +33,6 @@ HOLD = ".hold"
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """What was received: hashes in lower-case hex, `size` in bytes."""
-
-    sha256: str
-    md5: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +91,22 @@ class Incoming:
                     raise NotFound("this upload is gone")
                 self._step = self._files.submit(self._append, self._taken())
 
+    async def append(self, source: Path) -> None:
+        """Append all of another file.
+
+        Raises:
+            NotFound: code upload_gone: it is not there.
+        """
+        try:
+            file = await self._files.submit(os.open, source, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise NotFound("a part is gone", code="upload_gone") from None
+        try:
+            while piece := await self._files.submit(os.read, file, PIECE):
+                await self.write(piece)
+        finally:
+            os.close(file)
+
     async def descriptor(self) -> int:
         """The open file, positioned behind all that was written, for a path that is faster than write()."""
         self._digest = None
@@ -144,10 +152,18 @@ class Incoming:
         With an `algorithm` (sha1, sha256, md5) the chunk is hashed for check(), and a crash undoes it too.
         """
         await self._settle()
+        if self._check is not None:
+            await self._do(self._forget_hold)
+            self._check = None
         self._mark, self._held = self.durable, self._hashes.copy()
         if algorithm is not None:
             self._check = hashlib.new(algorithm, usedforsecurity=False)
             await self._do(self._remember_hold)
+
+    @property
+    def checked(self) -> bool:
+        """Whether a chunk is held that counts as a whole or not at all."""
+        return self._check is not None
 
     async def check(self) -> bytes:
         """The hash of the held chunk, once it is synced."""
@@ -161,6 +177,11 @@ class Incoming:
         if self._check is not None:
             await self._do(self._forget_hold)
             self._check = None
+
+    async def restart(self) -> None:
+        """Forget everything that has come."""
+        self._mark, self._held = 0, Hashes()
+        await self.drop()
 
     async def drop(self) -> None:
         """Forget the held chunk."""
@@ -241,12 +262,24 @@ class Incoming:
             self._open()
             position = os.lseek(self._file, 0, os.SEEK_CUR)
             left = memoryview(piece)
-            while left:
-                left = left[os.write(self._file, left):]
+            try:
+                while left:
+                    left = left[os.write(self._file, left):]
+            except OSError:
+                self._save_before(position)
+                raise
         if self._hashes.done == position:
             self._hash(piece)
         else:  # some bytes came in an earlier life, or by a faster path
             self._hash_from_disk(CATCH_UP + len(piece))
+
+    def _save_before(self, position: int) -> None:
+        """A write failed: what came before it may well be kept."""
+        with suppress(OSError):
+            os.ftruncate(self._file, position)
+            os.fdatasync(self._file)
+            if self._check is None:
+                self.durable = position
 
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
@@ -346,25 +379,3 @@ class Incoming:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
-
-
-class Hashes:
-    """SHA-256 and MD5 of the first `done` bytes."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-
-    def copy(self) -> Hashes:
-        twin = Hashes()
-        twin.done, twin._sha256, twin._md5 = self.done, self._sha256.copy(), self._md5.copy()
-        return twin
-
-    def update(self, piece: bytes | bytearray) -> None:
-        self._sha256.update(piece)
-        self._md5.update(piece)
-        self.done += len(piece)
-
-    def digest(self) -> Digest:
-        return Digest(self._sha256.hexdigest(), self._md5.hexdigest(), self.done)

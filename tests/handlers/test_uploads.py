@@ -1,4 +1,4 @@
-"""Files coming in: raw, as a form, by tus; rows 67 to 95 and 135 to 142 of the bad inputs."""
+"""Files coming in by one request: raw, as a form, by tus; rows 67 to 95 and 135 to 142 of the bad inputs."""
 
 from __future__ import annotations
 

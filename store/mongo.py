@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 DUPLICATE_KEY = 11000
+ORDER = list(KINDS)
 CLIENT_OPTIONS: dict[str, Any] = {
     "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
     "retryWrites": True, "retryReads": True, "uuidRepresentation": "standard", "tz_aware": True, "appname": "hub",
@@ -92,13 +93,12 @@ class MongoStore:
 
     async def commit(self, changes: Sequence[Save | Delete]) -> list[Outcome]:
         outcomes = [Outcome.DONE] * len(changes)
-        by_kind: dict[type[Any], list[int]] = {}
+        turns: dict[tuple[bool, int], list[int]] = {}
         for place, change in enumerate(changes):
-            kind = type(change.record) if isinstance(change, Save) else change.kind
-            by_kind.setdefault(kind, []).append(place)
-        for kind, places in by_kind.items():
+            turns.setdefault(turn_of(change), []).append(place)
+        for _, places in sorted(turns.items()):
             group = [changes[place] for place in places]
-            for place, outcome in zip(places, await self.write(kind, group), strict=True):
+            for place, outcome in zip(places, await self.write(kind_of(group[0]), group), strict=True):
                 outcomes[place] = outcome
         return outcomes
 
@@ -182,3 +182,13 @@ class MongoStore:
 
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))
+
+
+def kind_of(change: Save | Delete) -> type[Any]:
+    return type(change.record) if isinstance(change, Save) else change.kind
+
+
+def turn_of(change: Save | Delete) -> tuple[bool, int]:
+    """When a change is written within its batch, which a crash may cut short between two kinds."""
+    place = ORDER.index(kind_of(change))
+    return (True, -place) if isinstance(change, Delete) else (False, place)

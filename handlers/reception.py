@@ -142,7 +142,7 @@ class Reception:
     def check_visitor(self, visitor: Visitor | None) -> None:
         """Raises Conflict where somebody else goes on with this upload."""
         if self.visitor is not visitor:
-            raise Conflict("another request goes on with this upload", code="upload_resumed")
+            raise gone_on()
 
     async def end_chunk(self, visitor: Visitor, checksum: bytes | None) -> None:
         """The body is over: make it durable, and forget it where its hash is not `checksum`.
@@ -271,3 +271,8 @@ class Reception:
             for part in self.upload.parts:
                 await self.incoming.append(self.rooms.files.receive(part).path)
             await self.incoming.pause()
+
+
+def gone_on() -> Conflict:
+    """What a request hears whose upload a newer one goes on with."""
+    return Conflict("another request goes on with this upload", code="upload_resumed")

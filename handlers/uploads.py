@@ -12,7 +12,7 @@ from hub.upload import Upload
 
 from .base import Endpoint
 from .multipart import FormReader
-from .reception import Reception
+from .reception import Reception, gone_on
 
 FORM_OVERHEAD = 1024 * 1024  # bytes that a form may have around its file
 SILENCE_S = 60.0  # seconds for which a client that sends a file may pause
@@ -64,7 +64,8 @@ class Receiving(Endpoint):
             await self.reception.abandon()
 
     def sent_away(self) -> None:
-        """A newer request goes on with this upload."""
+        """A newer request goes on with this upload: say so, and hang up."""
+        self.rooms.runner.own(self.refuse(gone_on()))
         asyncio.get_running_loop().call_later(FAREWELL_S, self.hang_up)
 
     def hang_up(self) -> None:

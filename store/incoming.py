@@ -63,6 +63,7 @@ class Incoming:
         self._files = files
         self._buffer = bytearray()
         self._step: asyncio.Future[Any] | None = None
+        self._synced = False  # whether nothing has come since the last sync
         self._file = -1
         self._digest: Digest | None = None
         self._discarded = False
@@ -79,7 +80,7 @@ class Incoming:
         Raises:
             NotFound: it was discarded meanwhile.
         """
-        self._digest = None
+        self._digest, self._synced = None, False
         whole = memoryview(chunk)
         for start in range(0, len(whole), PIECE):
             part = whole[start:start + PIECE]
@@ -109,7 +110,7 @@ class Incoming:
 
     async def descriptor(self) -> int:
         """The open file, positioned behind all that was written, for a path that is faster than write()."""
-        self._digest = None
+        self._digest, self._synced = None, False
         await self._flush()
         await self._do(self._open)
         return self._file
@@ -129,7 +130,11 @@ class Incoming:
     async def sync(self) -> int:
         """Make everything written so far survive a power cut; the durable size in bytes."""
         await self._flush()
+        await self._settle()
+        if self._synced:
+            return self.durable
         await self._do(self._make_durable)
+        self._synced = True
         self.size = self.durable + len(self._buffer)
         return self.durable
 
@@ -142,6 +147,7 @@ class Incoming:
     async def recover(self) -> int:
         """After a crash: what is there counts, but for a held chunk, and is durable now; the size in bytes."""
         self.size = self.durable = await self._do(self._recover)
+        self._synced = self.durable > 0
         return self.durable
 
     # --- a chunk that counts as a whole or not at all -----------------------------------------------------------

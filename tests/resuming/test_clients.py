@@ -16,28 +16,23 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.odd_media import WEBCAM
 from tests.resuming import install
+from tests.resuming.client import padded
 from tests.resuming.line import Line
 from tests.resuming.process import HubProcess
 
 HERE = Path(__file__).parent
 MIB = 1024 * 1024
 PATIENCE_S = 180.0
-CLIENTS = {
+CLIENTS: dict[str, tuple[dict[str, object], ...]] = {  # with the options that they are tried with
     "tuspy": ({}, {"chunk_size": 700_001}),
-    "tus-js-client": ({}, {"chunkSize": 900_000}, {"parallelUploads": 3}, {"uploadDataDuringCreation": True, "chunkSize": 300_000}),
+    "tus-js-client": (
+        {}, {"chunkSize": 900_000}, {"parallelUploads": 3}, {"uploadDataDuringCreation": True, "chunkSize": 300_000},
+    ),
     "uppy": ({}, {"chunkSize": 1_500_000}),
 }
 one_loop = pytest.mark.asyncio(loop_scope="module")
 pytestmark = one_loop
-
-
-def padded(video: Path, size: int, seed: int) -> bytes:
-    """A video that plays, with a box of noise behind it that players skip (ISO 14496-12, `free`)."""
-    content = video.read_bytes()
-    noise = random.Random(seed).randbytes(size - len(content) - 8)
-    return content + (len(noise) + 8).to_bytes(4) + b"free" + noise
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -91,7 +86,7 @@ async def play(hub: HubProcess, folder: Path, client: str, seed: int, size: int,
     """One round; what was wrong with it."""
     dice = random.Random(seed)
     options = dice.choice(CLIENTS[client])
-    content = padded(WEBCAM, size, seed)
+    content = padded(size, seed)
     file = where / f"{seed}.mp4"
     file.write_bytes(content)
     token = await asyncio.to_thread(hub.user)

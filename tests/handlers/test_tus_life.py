@@ -1,0 +1,388 @@
+"""Uploads over time: requests that hang, a hub that starts anew, a disk that fills, a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import handlers.reception
+import handlers.tus
+import handlers.uploads
+from hub.__main__ import Hub
+from hub.effects import Save
+from hub.errors import DiskFull
+from hub.ids import new_id
+from hub.media import Media, Purpose
+from hub.upload import Upload
+from store.embedded import Embedded
+from store.mongo import MongoStore, connect
+from tests.handlers.running import (
+    Api, Person, Place, database_is_back, eventually, fine, metadata, one_loop, refused, settings_for, small_video,
+)
+from tests.handlers.tus import BYTES, TUS, begun, create, delete, head, incoming, offset_of, patch
+from tests.odd_media import WEBCAM
+
+pytestmark = one_loop
+VIDEO = WEBCAM.read_bytes()
+SOON_S = 2.0
+
+
+async def sending(api: Api, person: Person, count: int) -> tuple[str, Any]:
+    """An upload of the video whose PATCH hangs after `count` bytes: its address and the connection's context."""
+    url = await create(person, len(VIDEO))
+
+    @asynccontextmanager
+    async def hanging() -> AsyncIterator[asyncio.StreamReader]:
+        async with api.connection(begun(person, url, 0, len(VIDEO))) as (reader, writer):
+            writer.write(VIDEO[:count])
+            reception = api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]]
+            await eventually(lambda: reception.size == count)
+            yield reader
+
+    return url, hanging()
+
+
+async def whole(api: Api, person: Person, url: str) -> None:
+    """Check that the video has arrived."""
+    async with asyncio.timeout(20):
+        while (upload := await person.get(url))["state"] == "checking":
+            await asyncio.sleep(0.02)
+    assert (upload["state"], upload["sha256"]) == ("ready", hashlib.sha256(VIDEO).hexdigest())
+
+
+# --- a request that hangs ---------------------------------------------------------------------------------------
+
+
+async def test_p1_asking_makes_a_hanging_request_leave(api: Api) -> None:
+    """P1, fault 13: a client whose line was cut asks where it is, and goes on: nothing is locked, nothing is lost."""
+    person = await api.user()
+    url, hanging = await sending(api, person, 100_001)
+    async with hanging as reader:
+        async with asyncio.timeout(SOON_S):
+            assert await offset_of(person, url) == 100_001
+        assert b" 409 " in await reader.readline()
+        assert b"upload_resumed" in await reader.read()  # and it hangs up
+        fine(await patch(person, url, 100_001, VIDEO[100_001:]), 204)
+    await whole(api, person, url)
+
+
+async def test_a_request_that_goes_on_exactly_makes_it_leave(api: Api) -> None:
+    person = await api.user()
+    url, hanging = await sending(api, person, 100_001)
+    async with hanging as reader:
+        async with asyncio.timeout(SOON_S):
+            fine(await patch(person, url, 100_001, VIDEO[100_001:150_000]), 204)
+        assert b" 409 " in await reader.readline()
+    assert await offset_of(person, url) == 150_000
+    fine(await patch(person, url, 150_000, VIDEO[150_000:]), 204)
+    await whole(api, person, url)
+
+
+async def test_deleting_makes_it_leave(api: Api) -> None:
+    person = await api.user()
+    async with api.unchanged():
+        url, hanging = await sending(api, person, 100_001)
+        async with hanging as reader:
+            async with asyncio.timeout(SOON_S):
+                fine(await delete(person, url), 204)
+            assert b" 409 " in await reader.readline()
+
+
+async def test_looking_does_not_make_it_leave(api: Api) -> None:
+    person = await api.user()
+    url, hanging = await sending(api, person, 100_001)
+    async with hanging:
+        assert (await person.get(url))["state"] == "receiving"
+        assert api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]].visitor is not None
+
+
+async def test_one_that_was_sent_away_cannot_write_any_more(api: Api) -> None:
+    person = await api.user()
+    url = await create(person, len(VIDEO))
+    async with api.connection(begun(person, url, 0, len(VIDEO))) as (reader, writer):
+        writer.write(VIDEO[:100_000])
+        reception = api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]]
+        await eventually(lambda: reception.size == 100_000)
+        assert await offset_of(person, url) == 100_000
+        writer.write(bytes(50_000))
+        assert b" 409 " in await reader.readline()
+        assert await offset_of(person, url) == 100_000
+
+
+async def test_a_silent_client_is_hung_up_on_and_can_go_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 13: a connection that is silent too long is closed; what it brought stays."""
+    monkeypatch.setattr(handlers.uploads, "SILENCE_S", 0.3)
+    person = await api.user()
+    url, hanging = await sending(api, person, 100_001)
+    async with hanging as reader:
+        assert await reader.read() == b""
+    assert await offset_of(person, url) == 100_001
+    assert incoming(api)
+
+
+# --- a hub that starts anew -------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def lives(place: Place, folder: Path) -> AsyncIterator[Callable[[], Any]]:
+    """Hubs one after the other on the same files and database; call it for the next one's Api."""
+    client = connect(place.mongo_uri)
+    store = MongoStore(client, f"lives_{new_id()}", new_id())
+    await store.prepare()
+    running: list[tuple[Hub, Api]] = []
+
+    async def end() -> None:
+        for hub, api in running:
+            api.close()
+            await hub.stop()
+        running.clear()
+
+    async def next_life() -> Api:
+        await end()
+        hub = Hub(settings_for(folder), store)
+        await hub.start()
+        running.append((hub, Api(hub, folder)))
+        return running[0][1]
+
+    try:
+        yield next_life
+    finally:
+        await end()
+        await client.drop_database(store.database.name)
+        client.close()
+
+
+def moved(person: Person, api: Api) -> Person:
+    """The same person at the next hub."""
+    return Person(api, person.user, person.token)
+
+
+async def test_p1_an_upload_goes_on_after_a_restart(place: Place, tmp_path: Path) -> None:
+    """P1: bytes, metadata, length and expiry are what they were."""
+    async with lives(place, tmp_path) as next_life:
+        person = await (await next_life()).user()
+        url, later = await create(person, len(VIDEO)), await create(person, None)
+        fine(await patch(person, url, 0, VIDEO[:70_000]), 204)
+        expires = (await head(person, url)).headers["upload-expires"]
+        gone = await create(person, 1000)
+        fine(await delete(person, gone), 204)
+        (tmp_path / "uploads/videos/.incoming/nobodys").write_bytes(b"left by a crash")
+        api = await next_life()
+        person = moved(person, api)
+        assert len(incoming(api)) == 1
+        answer = await head(person, url)
+        assert answer.headers["upload-offset"] == "70000" and answer.headers["upload-length"] == str(len(VIDEO))
+        assert answer.headers["upload-metadata"] == metadata(filename="v.mp4", purpose="video")
+        assert answer.headers["upload-expires"][:-7] == expires[:-7]
+        assert (await head(person, later)).headers["upload-defer-length"] == "1"
+        refused(await patch(person, gone, 0, b"x"), 410, "upload_gone")
+        assert (await person.get("/api/uploads/limits"))["uploads"]["used"] == 2
+        fine(await patch(person, url, 70_000, VIDEO[70_000:]), 204)
+        await whole(api, person, url)
+
+
+async def test_p3_a_whole_file_that_was_not_looked_into_is_looked_into_at_the_next_start(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3, fault 2: the hub ends between the last byte and the record, before and after sealing."""
+    for moment in ("finish", "keep"):
+        async with lives(place, tmp_path / moment) as next_life:
+            api = await next_life()
+            person = await api.user()
+            url = await create(person, len(VIDEO))
+            reception = api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]]
+            stuck = asyncio.Event()
+
+            async def hang(*_: object) -> None:
+                if moment == "keep":
+                    await reception.incoming.seal(Purpose.VIDEO)
+                stuck.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(reception if moment == "keep" else reception.incoming, moment, hang)
+            sent = asyncio.create_task(patch(person, url, 0, VIDEO))
+            await asyncio.wait_for(stuck.wait(), 10)
+            assert (await person.get(url))["state"] == "checking"
+            assert await offset_of(person, url) == len(VIDEO)
+            refused(await delete(person, url), 403, "upload_finished")
+            api = await next_life()
+            await asyncio.gather(sent, return_exceptions=True)
+            person = moved(person, api)
+            await whole(api, person, url)
+            assert [video["id"] for video in (await person.get("/api/videos"))["items"]] == [url.rsplit("/", 1)[1]]
+            assert incoming(api) == []
+
+
+async def test_p3_a_record_is_made_once_although_the_uploads_own_was_not_deleted(place: Place, tmp_path: Path) -> None:
+    """P3, fault 2: a crash between the two writes at the end."""
+    async with lives(place, tmp_path) as next_life:
+        api = await next_life()
+        person = await api.user()
+        url = await create(person, len(VIDEO))
+        id = url.rsplit("/", 1)[1]
+        stored = await api.hub.rooms.store.get(Upload, id)
+        assert stored is not None
+        fine(await patch(person, url, 0, VIDEO), 204)
+        await whole(api, person, url)
+        assert await api.hub.rooms.store.get(Upload, id) is None
+        await api.hub.rooms.store.commit([Save(stored, 0)])
+        (tmp_path / "uploads/videos/.incoming" / id).write_bytes(VIDEO)
+        api = await next_life()
+        person = moved(person, api)
+        await whole(api, person, url)
+        assert await api.hub.rooms.store.get(Upload, id) is None and incoming(api) == []
+        assert await api.hub.rooms.store.count(Media, owner=person.user.id) == 1
+
+
+async def test_parts_are_put_together_after_a_restart(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lives(place, tmp_path) as next_life:
+        api = await next_life()
+        person = await api.user()
+        parts = [await create(person, length, Upload_Concat="partial") for length in (100_000, len(VIDEO) - 100_000)]
+        fine(await patch(person, parts[0], 0, VIDEO[:100_000]), 204)
+        fine(await patch(person, parts[1], 0, VIDEO[100_000:]), 204)
+        stuck = asyncio.Event()
+
+        async def hang(reception: Any) -> None:
+            await reception.incoming.append(reception.rooms.files.receive(parts[0].rsplit("/", 1)[1]).path)
+            stuck.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as context:
+            context.setattr(handlers.reception.Reception, "assemble", hang)
+            told = {**TUS, "Upload-Concat": f"final;{' '.join(parts)}", "Upload-Metadata": metadata(purpose="video")}
+            sent = asyncio.create_task(person("POST", "/api/uploads", b"", told))
+            await asyncio.wait_for(stuck.wait(), 10)
+        api = await next_life()
+        await asyncio.gather(sent, return_exceptions=True)
+        person = moved(person, api)
+        async with asyncio.timeout(10):
+            while not (videos := (await person.get("/api/videos"))["items"]):
+                await asyncio.sleep(0.02)
+        assert (await api("GET", videos[0]["content_url"])).body == VIDEO
+        await eventually(lambda: incoming(api) == [])
+
+
+# --- disk and database ------------------------------------------------------------------------------------------
+
+
+async def test_fault_16_a_disk_that_fills_keeps_what_found_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 16: 507, the offset is honest, and the upload goes on once there is room."""
+    person = await api.user()
+    url = await create(person, len(VIDEO))
+    fine(await patch(person, url, 0, VIDEO[:50_000]), 204)
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "write", full)
+        refused(await patch(person, url, 50_000, VIDEO[50_000:]), 507, "disk_full")
+        assert await offset_of(person, url) == 50_000
+    assert os.write is real
+    fine(await patch(person, url, 50_000, VIDEO[50_000:]), 204)
+    await whole(api, person, url)
+
+
+async def test_fault_16_what_has_no_room_is_refused_before_it_comes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 71: declared lengths are held against the free disk."""
+    person = await api.user()
+
+    async def room() -> tuple[int, int]:
+        return 1_000_000, 150_000
+
+    monkeypatch.setattr(api.hub.rooms.files, "room", room)
+    async with api.unchanged():
+        told = {**TUS, "Upload-Length": str(len(VIDEO)), "Upload-Metadata": metadata(purpose="video")}
+        answer = await person("POST", "/api/uploads", b"", told)
+        refused(answer, 507, "disk_full")
+        assert int(answer.headers["retry-after"]) > 0
+        refused(await person.upload(VIDEO), 507, "disk_full")
+        assert (await person.get("/api/uploads/limits"))["uploads"]["used"] == 0
+
+
+async def test_fault_17_a_failed_sync_is_said_once_and_never_acknowledged(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1, fault 17."""
+    person = await api.user()
+    url = await create(person, len(VIDEO))
+    fine(await patch(person, url, 0, VIDEO[:50_000]), 204)
+
+    def fail(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "fdatasync", fail)
+        refused(await patch(person, url, 50_000, VIDEO[50_000:100_000]), 503, "unavailable")
+    assert await offset_of(person, url) == 50_000
+    fine(await patch(person, url, 50_000, VIDEO[50_000:]), 204)
+    await whole(api, person, url)
+
+
+async def test_a_poster_without_room_is_tried_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 16, at the end: the file waits in `checking` until there is room, and is not sent again."""
+    monkeypatch.setattr(handlers.tus, "CHECK_S", 0.05)
+    person, tries = await api.user(), 0
+    real = api.hub.rooms.files.save_poster
+
+    async def save_poster(media_id: str, jpeg: bytes) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise DiskFull("full")
+        await real(media_id, jpeg)
+
+    monkeypatch.setattr(api.hub.rooms.files, "save_poster", save_poster)
+    url = await create(person, len(VIDEO))
+    fine(await patch(person, url, 0, VIDEO), 204)
+    await whole(api, person, url)
+    assert tries == 3
+
+
+async def test_p12_bytes_go_on_while_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P12: a whole file waits for the database in `checking`; nothing is sent again."""
+    monkeypatch.setattr(handlers.tus, "CHECK_S", 0.5)
+    (tmp_path / "own").mkdir()
+    mongod = Embedded(tmp_path / "own")
+    await mongod.start()
+    try:
+        async with lives(Place(mongod.uri, tmp_path), tmp_path / "hub") as next_life:
+            api = await next_life()
+            person = await api.user()
+            url = await create(person, len(VIDEO))
+            async with api.connection(begun(person, url, 0, len(VIDEO))) as (reader, writer):
+                writer.write(VIDEO[:1000])
+                await eventually(lambda: api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]].size == 1000)
+                os.kill(mongod.pid, signal.SIGSTOP)
+                try:
+                    writer.write(VIDEO[1000:])
+                    async with asyncio.timeout(30):
+                        assert b" 204 " in await reader.readline()
+                finally:
+                    os.kill(mongod.pid, signal.SIGCONT)
+            await database_is_back(api.hub)
+            await whole(api, person, url)
+        caplog.clear()  # it may have said that a commit had to wait
+    finally:
+        await mongod.stop()
+
+
+async def test_a_small_file_by_one_request_is_ready_when_it_is_answered(api: Api) -> None:
+    person = await api.user()
+    sent = {**BYTES, "Upload-Length": str(len(small_video())), "Upload-Metadata": metadata(purpose="video")}
+    upload = fine(await person("POST", "/api/uploads", small_video(), sent), 201)
+    assert (upload["state"], upload["sha256"]) == ("ready", hashlib.sha256(small_video()).hexdigest())

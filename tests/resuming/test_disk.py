@@ -83,7 +83,7 @@ async def test_p14_fault_16_a_disk_that_fills_in_mid_upload(mongo_uri: str, tmp_
 
 
 async def test_p1_p3_fault_19_a_power_cut(mongo_uri: str, tmp_path: Path, image: Path) -> None:
-    """P1, P3, fault 19: what was acknowledged is on a copy of the disk's image, made while it is mounted and written to."""
+    """P1, P3, fault 19: what was acknowledged is on a copy of the disk's image, made while it is written to."""
     content = padded(12 * MIB, 19)
     with mounted("-o", "loop", image, at=tmp_path / "disk") as disk:
         hub = HubProcess(mongo_uri, disk / "hub")

@@ -24,7 +24,7 @@ from hub.settings import Settings
 from hub.views import Views
 
 from .identity import Identities
-from .locks import Locks
+from .locks import Inputs, Locks
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ EXPOSED_HEADERS = (
 class Rooms:
     """What the edges are given to work with, made once at start.
 
-    `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
+    `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
+    and those who delete them; `creating` are the (user,
     Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
     `receptions` are the files on their way in.
     """
@@ -65,6 +66,7 @@ class Rooms:
     limiter: SignInLimiter
     identities: Identities
     contents: Locks = field(default_factory=Locks)
+    inputs: Inputs = field(default_factory=Inputs)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)

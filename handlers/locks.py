@@ -1,9 +1,14 @@
-"""Turns for those who touch the same thing: asyncio locks by name, made when needed and gone when unused."""
+"""Turns for those who touch the same thing: locks by name, and who uses an input while another would delete it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from weakref import WeakValueDictionary
+
+from hub.errors import Conflict, NotFound
 
 
 class Locks:
@@ -18,3 +23,48 @@ class Locks:
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         return lock
+
+
+class Inputs:
+    """Files that tasks are being made of, and files that are being deleted: never the same at the same time.
+
+    From the first look at a file to the moment in which the task with it is stored, nobody else can know of the task.
+    """
+
+    def __init__(self) -> None:
+        self._used: Counter[str] = Counter()
+        self._going: set[str] = set()
+
+    @contextmanager
+    def used(self, ids: Collection[str]) -> Iterator[None]:
+        """A task is made of these files.
+
+        Raises:
+            NotFound: one of them is being deleted.
+        """
+        if self._going.intersection(ids):
+            raise NotFound("this file is being deleted")
+        self._used.update(ids)
+        try:
+            yield
+        finally:
+            self._used.subtract(ids)
+            self._used = +self._used
+
+    @contextmanager
+    def going(self, id: str) -> Iterator[None]:
+        """A file is being deleted.
+
+        Raises:
+            Conflict: code in_use: a task is just being made of it.
+            NotFound: it is being deleted already.
+        """
+        if self._used[id]:
+            raise Conflict("a task is just being made of this", code="in_use")
+        if id in self._going:
+            raise NotFound("this file is being deleted")
+        self._going.add(id)
+        try:
+            yield
+        finally:
+            self._going.discard(id)

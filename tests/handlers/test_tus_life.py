@@ -18,7 +18,7 @@ import handlers.tus
 import handlers.uploads
 from hub.__main__ import Hub
 from hub.effects import Save
-from hub.errors import DiskFull
+from hub.errors import DiskFull, Unavailable
 from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.upload import Upload
@@ -379,6 +379,32 @@ async def test_p12_bytes_go_on_while_the_database_is_away(
         caplog.clear()  # it may have said that a commit had to wait
     finally:
         await mongod.stop()
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+async def test_p3_fault_3_a_commit_that_is_done_and_told_as_failed(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, which: int
+) -> None:
+    """P3, fault 3: no record twice, none lost, whichever of an upload's commits it is."""
+    person, real, commits = await api.user(), api.hub.rooms.store.commit, 0
+
+    async def commit(changes: Any) -> Any:
+        nonlocal commits
+        outcomes = await real(changes)
+        commits += 1
+        if commits == which:
+            raise Unavailable("the answer was lost")
+        return outcomes
+
+    monkeypatch.setattr(api.hub.rooms.store, "commit", commit)
+    url = await create(person, len(VIDEO))
+    fine(await patch(person, url, 0, VIDEO), 204)
+    await whole(api, person, url)
+    other = await create(person, 1000)
+    fine(await delete(person, other), 204)
+    refused(await person("GET", other), 410, "upload_gone")
+    assert await api.hub.rooms.store.count(Media, owner=person.user.id) == 1 and commits >= 4
+    caplog.clear()  # that a commit had to be repeated
 
 
 async def test_a_small_file_by_one_request_is_ready_when_it_is_answered(api: Api) -> None:

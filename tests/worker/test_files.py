@@ -109,7 +109,7 @@ async def test_a_large_result_goes_on_where_the_line_broke(hub: FakeHub, large: 
     sent = await uploaded(hub, large)
     assert hub.uploads[sent.id] == CONTENT * 8 and sent.sha256 == hashlib.sha256(CONTENT * 8).hexdigest()
     assert said(hub).count("POST") == 1 and said(hub)[-2:] == ["PATCH", "GET"]
-    assert said(hub).count("HEAD") == 3 and patches(hub) == [5_000_001]  # the others were cut off before they were noted
+    assert said(hub).count("HEAD") == 3 and patches(hub) == [5_000_001]  # it notes those that came to their end
     assert all("job=secret" in request for request, _ in hub.requests)
 
 

@@ -18,6 +18,7 @@ from hub.upload import State, Upload, put_together
 
 from . import tus_headers as said
 from .base import Endpoint, check_id
+from .problems import detail
 from .reception import Reception
 from .uploads import Receiving
 
@@ -200,7 +201,7 @@ class Uploads(TusEndpoint):
         id = reception.upload.id
         self.set_header("Location", f"/api/uploads/{id}" + (f"?job={self.job}" if self.job else ""))
         self.tell_offset(reception)
-        self.answer(upload_view(await self.look(id)), 201)
+        self.answer(upload_view(await self.look(id), self.chinese), 201)
 
 
 class OneUpload(TusEndpoint):
@@ -270,7 +271,7 @@ class OneUpload(TusEndpoint):
         found = await self.look(id)
         if isinstance(found, Reception):
             await found.learn()
-        self.answer(upload_view(found))
+        self.answer(upload_view(found, self.chinese))
 
 
 class UploadLimits(Endpoint):
@@ -289,8 +290,8 @@ class UploadLimits(Endpoint):
         })
 
 
-def upload_view(found: Reception | Upload | Media) -> dict[str, Any]:
-    """An upload; its id is the media's id."""
+def upload_view(found: Reception | Upload | Media, chinese: bool) -> dict[str, Any]:
+    """An upload; its id is the media's id. What is wrong with it is said in the reader's language."""
     if isinstance(found, Media):
         return {
             "id": found.id, "purpose": found.purpose, "offset": found.size, "length": found.size,
@@ -304,7 +305,8 @@ def upload_view(found: Reception | Upload | Media) -> dict[str, Any]:
         "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": upload.state,
     }
     if upload.problem is not None:
-        view["problem"] = upload.problem
+        code = upload.problem.code
+        view["problem"] = {"code": code, "detail": detail(code, upload.problem.detail, chinese)}
     return view
 
 

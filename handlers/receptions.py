@@ -55,7 +55,7 @@ class Receptions:
     async def resume(self, reception: Reception) -> None:
         """Go on with what may have all its bytes."""
         await reception.learn()
-        if reception.whole or reception.upload.parts:
+        if reception.upload.state is State.RECEIVING and (reception.whole or reception.upload.parts):
             await reception.check()
 
     def adopt(self, upload: Upload, size: int, heard_at: float) -> Reception:

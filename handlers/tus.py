@@ -298,11 +298,13 @@ def upload_view(found: Reception | Upload | Media, chinese: bool) -> dict[str, A
             "sha256": found.sha256, "state": State.READY if found.facts else State.CHECKING,
         }
     upload = found if isinstance(found, Upload) else found.upload
-    offset = upload.length
-    if isinstance(found, Reception) and upload.state is State.RECEIVING:
+    offset, state = upload.length, upload.state
+    if isinstance(found, Reception) and state is State.RECEIVING:
         offset = found.incoming.durable
+        if found.whole and not upload.partial:
+            state = State.CHECKING  # in a moment: the hub has just started
     view: dict[str, Any] = {
-        "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": upload.state,
+        "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": state,
     }
     if upload.problem is not None:
         code = upload.problem.code

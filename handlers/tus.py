@@ -81,6 +81,7 @@ class TusEndpoint(Receiving):
 
     async def end_body(self, reception: Reception) -> None:
         """The body has come: its bytes are durable now; a file that is whole is looked into, for a while."""
+        self.concluding = True
         try:
             if self.lease is not None:
                 self.rooms.runner.core.lease_of(self.lease)
@@ -88,8 +89,7 @@ class TusEndpoint(Receiving):
         except HubError as error:
             await self.give_up(error)
             raise
-        self.concluding = True
-        if reception.whole and not reception.upload.partial:
+        if reception.complete:
             await asyncio.wait([reception.check()], timeout=CHECK_S)
 
     def tell_offset(self, reception: Reception) -> None:
@@ -301,7 +301,7 @@ def upload_view(found: Reception | Upload | Media, chinese: bool) -> dict[str, A
     offset, state = upload.length, upload.state
     if isinstance(found, Reception) and state is State.RECEIVING:
         offset = found.incoming.durable
-        if found.whole and not upload.partial:
+        if found.complete:
             state = State.CHECKING  # in a moment: the hub has just started
     view: dict[str, Any] = {
         "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": state,

@@ -77,6 +77,18 @@ async def test_deleting_makes_it_leave(api: Api) -> None:
             assert b" 409 " in await reader.readline()
 
 
+async def test_deleting_at_the_last_byte_leaves_a_file_or_nothing(api: Api) -> None:
+    person = await api.user()
+    for _ in range(10):
+        url = await create(person, len(VIDEO))
+        sent, deleted = await asyncio.gather(patch(person, url, 0, VIDEO), delete(person, url))
+        assert (sent.status, deleted.status) in {(204, 204), (204, 403), (409, 204), (410, 204), (204, 404)}
+        if deleted.status == 204:
+            refused(await person("GET", url), 410, "upload_gone")
+        else:
+            await whole(api, person, url)
+
+
 async def test_looking_does_not_make_it_leave(api: Api) -> None:
     person = await api.user()
     url, hanging = await sending(api, person, 100_001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from hub.effects import Save
 from hub.media import Media, Purpose
 from hub.upload import Upload
 from tests.handlers.running import Api, Person, Place, eventually, fine, metadata, one_loop, refused
-from tests.handlers.tus import TUS, begun, create, delete, head, incoming, lives, moved, offset_of, patch, whole
+from tests.handlers.tus import (
+    TUS, begun, checksum, create, delete, head, incoming, lives, moved, offset_of, patch, whole,
+)
 from tests.odd_media import WEBCAM
 
 pytestmark = one_loop
@@ -87,6 +90,37 @@ async def test_deleting_at_the_last_byte_leaves_a_file_or_nothing(api: Api) -> N
             refused(await person("GET", url), 410, "upload_gone")
         else:
             await whole(api, person, url)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_p2_whatever_is_asked_at_once_the_bytes_are_those_sent(api: Api, seed: int) -> None:
+    """P2: six clients of one upload who know nothing of each other, some with checksums, some that hang up."""
+    person, dice = await api.user(), random.Random(seed)
+    url = await create(person, len(VIDEO))
+    statuses: set[int] = set()
+
+    async def meddle() -> None:
+        while True:
+            answer = await head(person, url)
+            offset = int(answer.headers["upload-offset"])
+            if offset == len(VIDEO):
+                return
+            end = min(len(VIDEO), offset + dice.randrange(1, 30_000))
+            at = offset
+            way = dice.randrange(5)
+            if way == 0:
+                at = max(0, at + dice.choice((-1, 1, 5000)))
+            content = VIDEO[at:at + end - offset]
+            if way == 1:
+                async with api.connection(begun(person, url, offset, len(content) + 1).encode() + content):
+                    await asyncio.sleep(dice.random() / 50)  # how long it lives
+                continue
+            more = {"Upload_Checksum": checksum("sha1", content if dice.random() < 0.7 else b"")} if way == 2 else {}
+            statuses.add((await patch(person, url, at, content, **more)).status)
+
+    await asyncio.gather(*(meddle() for _ in range(6)))
+    await whole(api, person, url)
+    assert 204 in statuses and statuses <= {204, 403, 409, 413, 460}
 
 
 async def test_looking_does_not_make_it_leave(api: Api) -> None:

@@ -120,7 +120,8 @@ class TusEndpoint(Receiving):
             if record is not None and (record.owner, record.task_id) == (self.owner, self.task_id):
                 return record
             upload = await store.get(Upload, id)
-            if upload is not None and upload.state is State.REJECTED and upload.owner == self.owner:
+            mine = upload is not None and (upload.owner, upload.lease) == (self.owner, self.lease)
+            if upload is not None and mine and upload.state is State.REJECTED:
                 return upload
         return await receptions.find(id, self.owner, self.lease)
 
@@ -152,7 +153,11 @@ class Uploads(TusEndpoint):
             upload = await self.with_parts(upload, parts)
         self.reception = await self.rooms.receptions.begin(upload, resumable=True, instead=parts)
         if self.has_body:
-            await self.reception.enter(self, 0, self.declared_length(), self.algorithm)
+            try:
+                await self.reception.enter(self, 0, self.declared_length(), self.algorithm)
+            except HubError as error:
+                await self.give_up(error)
+                raise
 
     def read_length(self, put_together: bool) -> int | None:
         """Upload-Length, or None where it is left open.

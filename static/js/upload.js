@@ -177,12 +177,19 @@ export class Upload extends EventTarget {
     }
   }
 
+  /** Nobody wants it any more. */
   cancel() {
     if (!this.open) return;
-    const { address } = this;
-    this.end("cancelled");
+    this.storage.removeItem(this.remembered);
+    this.leave();
+    if (this.address) this.forget(this.address);
+  }
+
+  /** Stop here; it may go on later, with the same file. */
+  leave() {
+    if (!this.open) return;
+    this.move("cancelled");
     this.request?.abort();
-    if (address) this.forget(address);
   }
 
   progressed(bytes) {

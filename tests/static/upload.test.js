@@ -132,6 +132,16 @@ describe("on the way", () => {
   });
 });
 
+test("leaving stops the request, and another time it goes on", async () => {
+  const request = await start();
+  request.upload.onprogress({ loaded: 600 });
+  upload.leave();
+  await upload.done;
+  assert.equal(upload.state, "cancelled");
+  assert.equal(hub.methods(), "POST");
+  assert.equal((await start({ HEAD: [at(600)] })).headers["Upload-Offset"], "600");
+});
+
 describe("going on", () => {
   test("a lost line is waited for, asked about, and continued where it stopped", async () => {
     const first = await start({ HEAD: [undefined, problem(503, "unavailable"), at(600)] });

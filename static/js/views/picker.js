@@ -76,7 +76,7 @@ export class Picker extends EventTarget {
     more.addEventListener("click", () => this.showMore());
     this.library.addEventListener("changed", () => this.listed());
     this.app.limits.addEventListener("changed", () => this.updateLimits());
-    this.app.signal.addEventListener("abort", () => this.upload?.cancel());
+    this.app.signal.addEventListener("abort", () => this.upload?.leave());
     let depth = 0; // dragenter and dragleave also come from the children
     const hover = (by) => {
       depth = Math.max(0, depth + by);

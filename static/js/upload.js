@@ -88,8 +88,9 @@ export class Upload extends EventTarget {
     while (this.open) {
       try {
         await this.go();
-      } catch (problem) {
+      } catch (error) {
         if (!this.open) return;
+        const problem = error instanceof Problem ? error : new Problem({ detail: String(error) });
         if (!passes(problem)) return this.end("refused", { problem });
         this.failures += PASSING.includes(problem.code) ? 0 : 1;
         this.move("waiting");

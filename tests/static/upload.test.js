@@ -279,6 +279,13 @@ describe("refusals", () => {
     }
   });
 
+  test("a file that cannot be read any more is told", async () => {
+    const first = await start({ HEAD: [at(600)] }, { ...FILE, slice: () => { throw new Error("NotReadableError"); } });
+    first.onerror();
+    await upload.done;
+    assert.deepEqual([upload.state, upload.problem.code, upload.problem.detail], ["refused", "unknown", "Error: NotReadableError"]);
+  });
+
   test("a storage that takes nothing does no harm", async () => {
     storage.setItem = () => { throw new Error("full"); };
     take(await start(), 1000);

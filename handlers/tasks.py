@@ -62,9 +62,10 @@ class Tasks(Endpoint):
     async def create(self, form: TaskForm, key: str | None) -> None:
         """Make the task and answer with it; where another hub has just made it under the same key, with that one."""
         with self.rooms.inputs.used({form.video_id, form.background_id or ""}):
-            await self.create_of(form, key)
+            await self.make(form, key)
 
-    async def create_of(self, form: TaskForm, key: str | None) -> None:
+    async def make(self, form: TaskForm, key: str | None) -> None:
+        """Make it of files that nobody deletes meanwhile."""
         runner = self.rooms.runner
         runner.check_ready()
         video = await self.source(form.video_id, Purpose.VIDEO, "/video_id")

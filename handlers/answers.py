@@ -25,25 +25,33 @@ from hub.views import Views
 
 from .identity import Identities
 from .locks import Locks
-from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
+from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
     from .inputs import Inputs
+    from .receptions import Receptions
     from .registry import Registry
 
 log = structlog.get_logger(__name__)
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-TUS_HEADERS = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata"
-EXPOSED_HEADERS = f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}"
+TUS_HEADERS = (
+    "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum"
+)
+EXPOSED_HEADERS = (
+    f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}, Upload-Expires, Tus-Version, Tus-Extension, "
+    "Tus-Max-Size, Tus-Checksum-Algorithm"
+)
 
 
 @dataclass(slots=True)
 class Rooms:
     """What the edges are given to work with, made once at start.
 
-    `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services.
+    `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
+    and those who delete them; `creating` are the (user,
+    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
+    `receptions` are the files on their way in.
     """
 
     settings: Settings
@@ -62,6 +70,7 @@ class Rooms:
     contents: Locks = field(default_factory=Locks)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
+    receptions: Receptions = field(init=False)
 
 
 class Answering(RequestHandler):
@@ -75,6 +84,11 @@ class Answering(RequestHandler):
     @cached_property
     def request_id(self) -> str:
         return new_id()
+
+    @cached_property
+    def chinese(self) -> bool:
+        """Whether the reader prefers Chinese to English."""
+        return speaks_chinese(self.request.headers.get("Accept-Language", ""))
 
     @cached_property
     def lasting(self) -> dict[str, str]:
@@ -107,15 +121,14 @@ class Answering(RequestHandler):
         """Turn this answer into a problem, but for its body, which is returned."""
         status = status_of(error)
         self.clear_header("ETag")
-        self.set_status(status)
+        self.set_status(status, REASONS.get(status))
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
         if error.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(error.retry_after))))
         if status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
-        chinese = speaks_chinese(self.request.headers.get("Accept-Language", ""))
-        return msgspec.json.encode(problem(error, self.request.path[:300], self.request_id, chinese))
+        return msgspec.json.encode(problem(error, self.request.path[:300], self.request_id, self.chinese))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]

@@ -13,7 +13,7 @@ from tornado.web import Application, RequestHandler
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, media, metrics, ops, pages, seed_calls, tasks, uploads,
+    admin, admin_interfaces, auth, content, door, live, media, metrics, ops, pages, seed_calls, tasks, tus,
     worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
@@ -30,7 +30,7 @@ def make_app(rooms: Rooms, static: Path) -> Application:
     """The application with every route of the hub; `static` is the front-end's folder."""
     settings = rooms.settings
     routes: list[Any] = [
-        *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
+        *auth.ROUTES, *tus.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
         *tasks.ROUTES, *live.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES, *ops.ROUTES, *metrics.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]

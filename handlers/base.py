@@ -29,7 +29,8 @@ DRAINED = 1024 * 1024  # bytes of a refused body that are read, so that the clie
 BODY_S = 30.0  # seconds that a client has to send a body that is collected in memory
 UNLIMITED = 1 << 50  # Tornado would answer a longer body with a bare 400; our own limits say what is wrong
 OBJECT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ALLOWED_HEADERS = f"Authorization, Content-Type, Idempotency-Key, If-None-Match, Accept-Language, Range, {TUS_HEADERS}"
+ALLOWED_HEADERS = f"Authorization, Content-Type, Idempotency-Key, If-None-Match, Accept-Language, Range, " \
+    f"X-HTTP-Method-Override, {TUS_HEADERS}"
 
 
 @stream_request_body

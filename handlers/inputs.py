@@ -1,14 +1,18 @@
 """A user's own files as the inputs of tasks.
 
 Keeps what it has read for a few seconds, so that whoever orders many tasks for one video asks the database once. A
-file that is removed here is forgotten at once, one that another hub removes within seconds.
+file that is removed here is forgotten at once, one that another hub removes within seconds. Keeps apart those who make
+tasks of a file and those who delete it: from the first look at the file to the moment in which the task is stored,
+nobody else can know of the task.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from hub.errors import FieldError, NotFound
+from hub.errors import Conflict, FieldError, NotFound
 from hub.media import Media, Purpose
 from hub.ports import Clock, Store
 from hub.task import Source
@@ -19,12 +23,14 @@ KEPT_S, KEPT = 3.0, 10_000
 
 
 class Inputs:
-    """Finds inputs."""
+    """Finds inputs, and says who may have them now."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = clock
         self.known: OrderedDict[str, tuple[float, Media]] = OrderedDict()
+        self.in_use: Counter[str] = Counter()
+        self.leaving: set[str] = set()
 
     async def source(self, owner: str, media_id: str, purpose: Purpose, pointer: str) -> Source:
         """One of the owner's files as an input; `pointer` is the field that names it.
@@ -50,6 +56,37 @@ class Inputs:
                 self.known.popitem(last=False)
         return record
 
-    def forget(self, media_id: str) -> None:
-        """Ask the store next time."""
-        self.known.pop(media_id, None)
+    @contextmanager
+    def used(self, ids: Collection[str]) -> Iterator[None]:
+        """A task is made of these files.
+
+        Raises:
+            NotFound: one of them is being deleted.
+        """
+        if self.leaving.intersection(ids):
+            raise NotFound("this file is being deleted")
+        self.in_use.update(ids)
+        try:
+            yield
+        finally:
+            self.in_use.subtract(ids)
+            self.in_use = +self.in_use
+
+    @contextmanager
+    def going(self, id: str) -> Iterator[None]:
+        """A file is being deleted.
+
+        Raises:
+            Conflict: code in_use: a task is just being made of it.
+            NotFound: it is being deleted already.
+        """
+        if self.in_use[id]:
+            raise Conflict("a task is just being made of this", code="in_use")
+        if id in self.leaving:
+            raise NotFound("this file is being deleted")
+        self.leaving.add(id)
+        try:
+            yield
+        finally:
+            self.leaving.discard(id)
+            self.known.pop(id, None)

@@ -49,11 +49,11 @@ class Item(Endpoint):
     async def delete(self, id: str) -> None:
         record = await self.owned(id)
         self.rooms.runner.check_ready()
-        needed = await self.rooms.store.count(Task, state=OPEN, **{f"{self.input_field}__media_id": id})
-        if needed:
-            raise Conflict(f"{needed} open tasks need this {self.purpose}; cancel them first", code="in_use")
-        await self.rooms.runner.carry_out([Delete(Media, id)])
-        self.rooms.inputs.forget(id)
+        with self.rooms.inputs.going(id):
+            needed = await self.rooms.store.count(Task, state=OPEN, **{f"{self.input_field}__media_id": id})
+            if needed:
+                raise Conflict(f"{needed} open tasks need this {self.purpose}; cancel them first", code="in_use")
+            await self.rooms.runner.carry_out([Delete(Media, id)])
         await remove_bytes(self.rooms, record)
         self.set_status(204)
 

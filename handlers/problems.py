@@ -19,8 +19,10 @@ KIND_STATUS: tuple[tuple[type[HubError], int], ...] = (
 CODE_STATUS = {
     "bad_json": 400, "bad_query": 400, "bad_request": 400, "bad_multipart": 400, "bad_metadata": 400, "bad_length": 400,
     "method_not_allowed": 405, "bad_host": 421, "disk_full": 507, "headers_too_large": 431, "unsatisfiable_range": 416,
-    "tus_version": 412, "upgrade_required": 426, "session_gone": 409,
+    "bad_offset": 400, "bad_checksum": 400, "upload_gone": 410, "checksum_mismatch": 460, "tus_version": 412,
+    "upgrade_required": 426, "session_gone": 409,
 }
+REASONS = {460: "Checksum Mismatch"}  # those that no RFC has (tus 1.0.0, checksum)
 WORDS: dict[str, tuple[str, str]] = {  # code -> (English, Chinese): a sentence each, for people
     "invalid": ("The request has fields that are not valid", "请求中有无效的字段"),
     "bad_json": ("The body is not valid JSON", "请求体不是有效的 JSON"),
@@ -29,6 +31,16 @@ WORDS: dict[str, tuple[str, str]] = {  # code -> (English, Chinese): a sentence 
     "bad_multipart": ("The form data cannot be read", "无法读取表单数据"),
     "bad_metadata": ("The upload's metadata cannot be read", "无法读取上传的元数据"),
     "bad_length": ("The length of the upload is missing or wrong", "上传长度缺失或错误"),
+    "bad_offset": ("The offset of the upload is missing or wrong", "上传偏移量缺失或错误"),
+    "bad_checksum": ("The checksum cannot be read", "无法读取校验和"),
+    "checksum_mismatch": ("The bytes arrived damaged, send them again", "数据在传输中损坏，请重新发送"),
+    "offset_mismatch": ("The upload goes on at another offset", "上传偏移量不一致"),
+    "upload_resumed": ("Another request goes on with this upload", "该上传已由另一个请求继续"),
+    "upload_finished": ("All bytes of this upload are here", "该上传已完成"),
+    "upload_gone": ("This upload was deleted or has expired", "该上传已被删除或已过期"),
+    "parts_unfinished": ("A part of this upload is not finished", "分片上传尚未完成"),
+    "too_many_uploads": ("Too many of your uploads are not finished", "未完成的上传过多"),
+    "quota": ("This is more than you may have", "超出您的存储配额"),
     "unauthorized": ("Please sign in", "请先登录"),
     "bad_credentials": ("E-mail or password is wrong", "邮箱或密码错误"),
     "forbidden": ("This is not allowed", "没有权限"),
@@ -103,6 +115,12 @@ def speaks_chinese(accept_language: str) -> bool:
     return weights["zh"] > weights["en"]
 
 
+def detail(code: str, said: str, chinese: bool) -> str:
+    """What went wrong in a sentence for the reader: the hub's own, or in Chinese the one for its code."""
+    english, translated = WORDS.get(code, (code.replace("_", " ").capitalize(), said))
+    return (translated if chinese else said) or english
+
+
 def problem(error: HubError, instance: str, request_id: str, chinese: bool) -> dict[str, Any]:
     """The body of an error answer: stable `code`, words in the reader's language."""
     english, translated = WORDS.get(error.code, (error.code.replace("_", " ").capitalize(), error.code))
@@ -110,7 +128,7 @@ def problem(error: HubError, instance: str, request_id: str, chinese: bool) -> d
         "type": f"urn:vsh:problem:{error.code}",
         "title": translated if chinese else english,
         "status": status_of(error),
-        "detail": (translated if chinese and error.code in WORDS else error.detail) or english,
+        "detail": detail(error.code, error.detail, chinese),
         "instance": instance,
         "code": error.code,
         "request_id": request_id,

@@ -23,7 +23,8 @@ from hub.task import State, Task
 from .base import OBJECT_ID, Endpoint
 from .multipart import FormReader
 from .outbound import check_address
-from .uploads import FORM_OVERHEAD, Receiving, Reception, read_metadata
+from .tus_headers import read_metadata
+from .uploads import FORM_OVERHEAD, Receiving
 from .worker_seed import Job, SeedService, artifact_of, present, service_of
 
 MAX_SAID = 64 * 1024
@@ -202,7 +203,10 @@ class ResultUpload(Receiving, SeedEndpoint):
         if content_type.split(";")[0].strip().lower() == "multipart/form-data":
             self.form_reader = FormReader(content_type, ("file", "video", "result", "mask"))
         self.check_length(limit + FORM_OVERHEAD if self.form_reader else limit)
-        self.reception = Reception(self.rooms, job.task.owner, Purpose(purpose), limit, job.task.id)
+        await self.begin(
+            Purpose(purpose), limit, self.form_reader is None, owner=job.task.owner, lease=self.lease,
+            task_id=job.task.id,
+        )
 
     def job(self) -> tuple[SeedService, Job]:
         """The job that the token speaks for.
@@ -226,7 +230,7 @@ class ResultUpload(Receiving, SeedEndpoint):
                 self.form_reader.close()
             self.job()
         except HubError:
-            await self.abandon()
+            await self.give_up()
             raise
         record = await self.conclude()
         service, job = self.job()

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.errors import HubError, Invalid, TooLarge, Unavailable
+from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.task import Source, Task
+from hub.upload import Upload
 
 from .base import Rooms
-from .uploads import Reception
 
 PIECE = 256 * 1024
 ENDINGS = {"matroska": "mkv", "mpegts": "ts", "jpeg": "jpg", "mjpeg": "jpg"}
@@ -80,8 +81,10 @@ class SharedFiles:
             TooLarge, DiskFull, Unavailable: it cannot be kept.
         """
         limit = self.rooms.settings.result_file_size_limit
-        reception = Reception(self.rooms, task.owner, purpose, limit, task.id)
-        reception.name = os.path.basename(path)
+        upload = Upload(
+            new_id(), task.owner, purpose, limit, self.rooms.clock.wall(), os.path.basename(path), task_id=task.id,
+        )
+        reception = await self.rooms.receptions.begin(upload, resumable=False)
         try:
             descriptor = await asyncio.to_thread(self.open_inside, path)
             try:

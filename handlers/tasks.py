@@ -61,6 +61,11 @@ class Tasks(Endpoint):
 
     async def create(self, form: TaskForm, key: str | None) -> None:
         """Make the task and answer with it; where another hub has just made it under the same key, with that one."""
+        with self.rooms.inputs.used({form.video_id, form.background_id or ""}):
+            await self.make(form, key)
+
+    async def make(self, form: TaskForm, key: str | None) -> None:
+        """Make it of files that nobody deletes meanwhile."""
         runner = self.rooms.runner
         runner.check_ready()
         inputs = self.rooms.inputs
@@ -147,7 +152,12 @@ class CancelTask(TaskEndpoint):
 
 class RetryTask(TaskEndpoint):
     async def post(self, id: str) -> None:
-        await self.decide_on(id, "retry")
+        task = await self.owned(id)
+        inputs = {source.media_id for source in (task.video, task.background) if source is not None}
+        with self.rooms.inputs.used(inputs):
+            if task.state.ended and await self.rooms.store.count(Media, id=tuple(inputs)) < len(inputs):
+                raise NotFound("a file that this task was made of has been deleted")
+            await self.decide_on(id, "retry")
 
 
 def model_view(core: Core, model: OfferedModel) -> dict[str, Any]:

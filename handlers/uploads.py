@@ -1,100 +1,26 @@
-"""Files coming in: one request each, streamed to disk, looked into, recorded.
-
-Three ways in (raw body, multipart form, tus creation-with-upload) feed one `Reception`. Users send videos and
-backgrounds; workers send results, under the token of a lease that is current.
-"""
+"""A file in the body of one request: raw, or in a form. What is not sent to its end leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from typing import Any, ClassVar
 
-from hub import media
-from hub.effects import Save
-from hub.errors import HubError, Invalid, NotFound, TooLarge, Unsupported
+from hub.errors import HubError, TooLarge, Unsupported
 from hub.ids import new_id
-from hub.media import USER_PURPOSES, WORKER_PURPOSES, Media, Purpose
+from hub.media import Media, Purpose
+from hub.upload import Upload
 
-from .base import Endpoint, Rooms, check_id
+from .base import Endpoint
 from .multipart import FormReader
+from .reception import Reception, gone_on
 
-TUS = "1.0.0"
-TUS_BODY = "application/offset+octet-stream"
 FORM_OVERHEAD = 1024 * 1024  # bytes that a form may have around its file
 SILENCE_S = 60.0  # seconds for which a client that sends a file may pause
-
-
-class Reception:
-    """One file from its first byte to its record; `limit` is bytes, `task_id` is set for what a worker sends."""
-
-    def __init__(self, rooms: Rooms, owner: str, purpose: Purpose, limit: int, task_id: str | None = None) -> None:
-        self.rooms = rooms
-        self.owner = owner
-        self.purpose = purpose
-        self.limit = limit
-        self.task_id = task_id
-        self.id = new_id()
-        self.name = ""
-        self.content_type = ""
-        self.size = 0
-        self.incoming = rooms.files.receive(self.id)
-
-    async def write(self, chunk: bytes) -> None:
-        """Take the next bytes.
-
-        Raises:
-            TooLarge: more than the limit.
-        """
-        self.size += len(chunk)
-        if self.size > self.limit:
-            raise TooLarge(f"a {self.purpose} has at most {self.limit} bytes")
-        await self.incoming.write(chunk)
-
-    async def conclude(self) -> Media:
-        """All bytes are here: hash, look inside (for users' files), keep and record.
-
-        Raises:
-            MediaRefused: it is not what it should be. Nothing is left behind.
-        """
-        digest = await self.incoming.finish()
-        if digest.size == 0:
-            raise Invalid("the file is empty", code="empty_file")
-        facts = poster = None
-        if self.purpose in USER_PURPOSES:
-            facts, poster = await self.rooms.probe(self.incoming.path, self.purpose)
-        record = Media(
-            self.id, self.owner, self.purpose, media.clean_name(self.name, self.purpose), self.content_type[:100],
-            digest.size, digest.sha256, digest.md5, facts, self.rooms.clock.wall(), self.task_id,
-        )
-        async with self.rooms.contents.of(digest.sha256):
-            await self.keep(record, poster)
-        return record
-
-    async def keep(self, record: Media, poster: bytes | None) -> None:
-        """Poster, content, record, in this order: what a record points at is there.
-
-        Raises:
-            Unavailable: the database does not answer; where that is known before, nothing is left behind.
-        """
-        self.rooms.runner.check_ready()
-        if poster:
-            await self.rooms.files.save_poster(record.id, poster)
-        try:
-            await self.incoming.seal(self.purpose)
-        except HubError:
-            await self.rooms.files.delete_poster(record.id)
-            raise
-        await self.rooms.runner.carry_out([Save(record, 0)])
-
-    async def abandon(self) -> None:
-        """Leave nothing behind."""
-        await self.incoming.discard()
+FAREWELL_S = 1.0  # seconds in which a request that was sent away may read why
 
 
 class Receiving(Endpoint):
-    """An endpoint whose body is a file."""
+    """An endpoint whose body is a file, or a piece of one."""
 
     reception: Reception | None = None
     gone = False  # the client hung up
@@ -102,21 +28,26 @@ class Receiving(Endpoint):
     heard_at = 0.0
     watch: asyncio.TimerHandle | None = None
 
+    async def prepare(self) -> None:
+        await super().prepare()
+        if self.gone:
+            await self.give_up()
+
     async def receive(self, chunk: bytes) -> None:
         try:
             self.heard_at = float("inf")  # it is not the client's fault if the disk is slow
             await self.take(chunk)
             self.heard_at = self.rooms.clock.now()
-        except HubError:
-            await self.abandon()
+        except HubError as error:
+            await self.give_up(error)
             raise
         if self.gone:
-            await self.abandon()
+            await self.give_up()
 
     async def take(self, chunk: bytes) -> None:
         """Give a piece of the body to the reception."""
         assert self.reception is not None
-        await self.reception.write(chunk)
+        await self.reception.write(chunk, self)
 
     async def conclude(self) -> Media:
         """The record of what was received, or nothing at all."""
@@ -127,18 +58,31 @@ class Receiving(Endpoint):
         finally:
             await self.reception.abandon()
 
-    async def abandon(self) -> None:
-        """Leave nothing of an unfinished reception behind."""
+    async def give_up(self, error: HubError | None = None) -> None:
+        """The body did not come to its end, or is not wanted: leave nothing of it behind."""
         if self.reception is not None:
             await self.reception.abandon()
 
+    def sent_away(self) -> None:
+        """A newer request goes on with this upload: say so, and hang up."""
+        self.rooms.runner.own(self.say_goodbye())
+        asyncio.get_running_loop().call_later(FAREWELL_S, self.hang_up)
+
+    async def say_goodbye(self) -> None:
+        if not self.concluding:  # else it is just being answered, and learns of it there
+            await self.refuse(gone_on())
+
+    def hang_up(self) -> None:
+        if not self._finished and not self.concluding:
+            self.connection.close()
+
     def on_connection_close(self) -> None:
-        """The client hung up: a file that is whole is kept all the same, another is not."""
+        """The client hung up: a file that is whole is kept all the same."""
         super().on_connection_close()
         self.gone = True
         self.on_finish()
         if not self.concluding:
-            self.rooms.runner.own(self.abandon())
+            self.rooms.runner.own(self.give_up())
 
     def limit_time(self) -> None:
         """A large file may take long, a silent client may not."""
@@ -165,6 +109,20 @@ class Receiving(Endpoint):
         if self.declared_length() > limit:
             raise TooLarge(f"at most {limit} bytes")
 
+    async def begin(self, purpose: Purpose, limit: int, exact: bool, **fields: Any) -> None:
+        """Reserve room for a file of at most `limit` bytes; `exact` if the body is the file and nothing else.
+
+        Raises:
+            RateLimited, TooLarge, DiskFull: see Receptions.begin.
+        """
+        length = self.declared_length()
+        upload = Upload(
+            new_id(), purpose=purpose, ceiling=min(limit, length or limit), created_at=self.rooms.clock.wall(),
+            length=length if exact and length else None, **fields,
+        )
+        self.reception = await self.rooms.receptions.begin(upload, resumable=False)
+        self.reception.visitor = self
+
 
 class UserFiles(Receiving):
     """POST /api/videos and /api/backgrounds: a raw body or a multipart form, the file in one request."""
@@ -185,9 +143,10 @@ class UserFiles(Receiving):
         self.check_length(limit + FORM_OVERHEAD if multipart else limit)
         if multipart:
             self.form_reader = FormReader(content_type, ("file", self.purpose.value))
-        self.reception = Reception(self.rooms, self.user.id, self.purpose, limit)
-        self.reception.name = self.get_query_argument("name", "")
-        self.reception.content_type = content_type
+        await self.begin(
+            self.purpose, limit, not multipart, owner=self.user.id, name=self.get_query_argument("name", ""),
+            content_type=content_type,
+        )
 
     async def take(self, chunk: bytes) -> None:
         await super().take(chunk if self.form_reader is None else self.form_reader.feed(chunk))
@@ -198,132 +157,16 @@ class UserFiles(Receiving):
             try:
                 file = self.form_reader.close()
             except HubError:
-                await self.abandon()
+                await self.give_up()
                 raise
-            self.reception.name = self.form_reader.fields.get("name") or self.reception.name or file.filename
-            self.reception.content_type = file.content_type
+            name = self.form_reader.fields.get("name") or self.reception.upload.name or file.filename
+            self.reception.call(name, file.content_type)
         record = await self.conclude()
         self.set_header("Location", f"{self.request.path}/{record.id}")
         self.answer(self.rooms.views.media(record, self.rooms.clock.wall()), 201)
-
-
-class Uploads(Receiving):
-    """POST /api/uploads: tus 1.0.0 creation-with-upload, the whole file in the creating request."""
-
-    access = "anyone"  # who may is decided by the job token or the Bearer token
-
-    async def admit(self) -> None:
-        self.lasting_header("Tus-Resumable", TUS)
-        headers = self.request.headers
-        if headers.get("Tus-Resumable") != TUS:
-            self.lasting_header("Tus-Version", TUS)
-            raise Invalid(f"this hub speaks tus {TUS}", code="tus_version")
-        settings, job = self.rooms.settings, self.get_query_argument("job", "")
-        task_id = None
-        if job:
-            task = self.rooms.runner.core.lease_of(self.rooms.links.lease_of(job))
-            owner, task_id, allowed, limit = task.owner, task.id, WORKER_PURPOSES, settings.result_file_size_limit
-        else:
-            self.user = await self.rooms.identities.user(self.bearer())
-            owner, allowed, limit = self.user.id, USER_PURPOSES, settings.upload_file_size_limit
-        self.rooms.runner.check_ready()
-        metadata = read_metadata(headers.get("Upload-Metadata", ""))
-        purpose = metadata.get("purpose", "")
-        if purpose not in allowed:
-            raise Invalid(f"purpose is one of {', '.join(sorted(allowed))}", code="bad_metadata")
-        length = read_length(headers.get("Upload-Length", ""))
-        if "Upload-Defer-Length" in headers:
-            raise Invalid("say the length now, and once", code="bad_length")
-        if length > limit:
-            raise TooLarge(f"a {purpose} has at most {limit} bytes")
-        if headers.get("Content-Type", "").lower() != TUS_BODY:
-            raise Unsupported(f"send the bytes as {TUS_BODY}")
-        self.check_length(length)
-        self.reception = Reception(self.rooms, owner, Purpose(purpose), length, task_id)
-        self.reception.name = metadata.get("filename", "")
-        self.reception.content_type = metadata.get("filetype", "")
-
-    async def post(self) -> None:
-        assert self.reception is not None
-        try:
-            self.check_complete(self.reception)
-        except HubError:
-            await self.abandon()
-            raise
-        record = await self.conclude()
-        self.set_header("Location", f"/api/uploads/{record.id}")
-        self.set_header("Upload-Offset", str(record.size))
-        self.answer(upload_view(record), 201)
-
-    def check_complete(self, reception: Reception) -> None:
-        """Refuse what is not all of the file, and what comes from a worker whose lease has ended meanwhile.
-
-        Raises:
-            Invalid: code bad_length.
-            Conflict: code lease_lost.
-        """
-        if reception.size != reception.limit:
-            detail = f"{reception.size} of {reception.limit} bytes arrived: send the whole file"
-            raise Invalid(detail, code="bad_length")
-        if reception.task_id is not None:
-            self.rooms.runner.core.lease_of(self.rooms.links.lease_of(self.get_query_argument("job")))
-
-
-class Upload(Endpoint):
-    """GET /api/uploads/{id}: how far an upload is."""
-
-    async def get(self, id: str) -> None:
-        record = await self.rooms.store.get(Media, check_id(id))
-        if record is None or record.owner != self.user.id:
-            raise NotFound("there is no such upload")
-        self.answer(upload_view(record))
-
-
-def upload_view(record: Media) -> dict[str, Any]:
-    """An upload; its id is the media's id."""
-    return {
-        "id": record.id, "purpose": record.purpose.value, "offset": record.size, "length": record.size,
-        "sha256": record.sha256, "state": "ready" if record.facts else "checking",
-    }
 
 
 def acceptable(content_type: str, purpose: Purpose) -> bool:
     """Whether a raw body of this type can be such a file; the probe has the last word."""
     kind = content_type.split(";")[0].strip().lower()
     return kind == "application/octet-stream" or kind.startswith("video/" if purpose is Purpose.VIDEO else "image/")
-
-
-def read_length(header: str) -> int:
-    """Upload-Length (tus 1.0.0, creation), in bytes.
-
-    Raises:
-        Invalid: code bad_length.
-    """
-    if not (header.isascii() and header.isdigit() and len(header) < 18):
-        raise Invalid("Upload-Length is a number of bytes", code="bad_length")
-    return int(header)
-
-
-def read_metadata(header: str) -> dict[str, str]:
-    """Upload-Metadata (tus 1.0.0, creation): comma-separated names, each with a base64 value.
-
-    Raises:
-        Invalid: code bad_metadata.
-    """
-    metadata: dict[str, str] = {}
-    for pair in filter(None, (part.strip() for part in header.split(","))):
-        name, _, value = pair.partition(" ")
-        try:
-            text = base64.b64decode(value.strip(), validate=True).decode("utf-8")
-        except (binascii.Error, ValueError):
-            raise Invalid(f"the value of {name[:50]!r} is not base64 of UTF-8 text", code="bad_metadata") from None
-        if name in metadata:
-            raise Invalid(f"{name[:50]!r} occurs twice", code="bad_metadata")
-        metadata[name] = text
-    return metadata
-
-
-ROUTES = [
-    (r"/api/uploads", Uploads),
-    (r"/api/uploads/([^/]+)", Upload),
-]

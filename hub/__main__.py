@@ -20,6 +20,7 @@ from handlers.app import make_app, make_server
 from handlers.base import Rooms
 from handlers.identity import Identities
 from handlers.inputs import Inputs
+from handlers.receptions import Receptions
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
 from store.files import Files
@@ -42,6 +43,7 @@ from .runner import Runner
 from .settings import Settings
 from .task import Source, Task
 from .topics import Topics
+from .upload import Limits, Uploads
 from .verify import Verifier
 from .views import Views
 
@@ -90,7 +92,6 @@ class Hub:
         links = Links(secret, "")
         files = make_files(settings)
         self.parts.callback(files.close)
-        await files.clear_incoming()
         probe = Probe()
         self.parts.push_async_callback(probe.stop)
         await probe.start()
@@ -110,6 +111,8 @@ class Hub:
             settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
             Identities(store, tokens, clock), Inputs(store, clock),
         )
+        self.rooms.receptions = Receptions(self.rooms, Uploads(make_limits(settings)))
+        await self.rooms.receptions.start()
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
         self.listen()
@@ -166,10 +169,17 @@ def make_files(settings: Settings) -> Files:
         {
             Purpose.VIDEO: settings.upload_videos_dir, Purpose.BACKGROUND: settings.upload_backgrounds_dir,
             Purpose.RESULT: output / "results", Purpose.MASK: output / "masks",
-            Purpose.FOREGROUND: output / "foregrounds",
+            Purpose.FOREGROUND: output / "foregrounds", Purpose.PREVIEW: output / "previews",
         },
         settings.upload_videos_dir / ".incoming",
         settings.data_dir / "posters",
+    )
+
+
+def make_limits(settings: Settings) -> Limits:
+    """What a user may upload, from the settings."""
+    return Limits(
+        settings.user_storage_limit, settings.user_files_limit, settings.user_uploads_limit, settings.upload_expires_in,
     )
 
 

@@ -20,10 +20,12 @@ class Purpose(StrEnum):
     RESULT = "result"
     MASK = "mask"
     FOREGROUND = "foreground"
+    PREVIEW = "preview"
 
 
 USER_PURPOSES = frozenset({Purpose.VIDEO, Purpose.BACKGROUND})
-WORKER_PURPOSES = frozenset({Purpose.RESULT, Purpose.MASK, Purpose.FOREGROUND})
+RESULT_PURPOSES = frozenset({Purpose.RESULT, Purpose.MASK, Purpose.FOREGROUND})  # what a result consists of
+WORKER_PURPOSES = RESULT_PURPOSES | {Purpose.PREVIEW}
 
 
 @dataclass(frozen=True, slots=True)

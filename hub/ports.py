@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -43,6 +43,9 @@ class Store(Protocol):
 
     async def count(self, kind: type[Any], **equal: Any) -> int: ...
 
+    async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
+        """The sum of a field."""
+
     async def ping(self) -> None:
         """Raises Unavailable where the database does not answer."""
 
@@ -59,22 +62,75 @@ class Probe(Protocol):
 
 
 class Incoming(Protocol):
-    """A file on its way in: hashed while it is written, and gone unless it is sealed."""
+    """A file on its way in: hashed while it is written, and gone unless it is sealed.
+
+    Its methods are awaited one after the other; each raises DiskFull where there is no room, and is then back at the
+    bytes that are durable.
+    """
 
     @property
     def path(self) -> Path: ...
 
+    @property
+    def size(self) -> int:
+        """Bytes that were given to it."""
+
+    @property
+    def durable(self) -> int:
+        """Bytes that survive a power cut."""
+
+    @property
+    def checked(self) -> bool:
+        """Whether what comes in now counts as a whole or not at all."""
+
+    async def recover(self) -> int:
+        """After a start: ask the disk how many bytes there are."""
+
     async def write(self, chunk: bytes | memoryview) -> None:
-        """Raises DiskFull where there is no room; nothing is left behind then."""
+        """Append."""
+
+    async def append(self, source: Path) -> None:
+        """Append all of another file."""
+
+    async def hold(self, algorithm: str | None = None) -> None:
+        """A chunk begins that can be dropped; with an `algorithm` also by a crash."""
+
+    async def check(self) -> bytes:
+        """The hash of the chunk."""
+
+    async def keep(self) -> None:
+        """The chunk counts."""
+
+    async def drop(self) -> None:
+        """The chunk is forgotten."""
+
+    async def restart(self) -> None:
+        """All bytes are forgotten."""
+
+    async def sync(self) -> int:
+        """Make everything durable."""
+
+    async def pause(self) -> int:
+        """Make everything durable, and hold nothing open."""
 
     async def finish(self) -> Digest:
         """All bytes are there and durable: their hashes and number."""
 
     async def seal(self, purpose: Purpose) -> Path:
-        """Keep the finished file under its hash."""
+        """Keep the finished file under its hash, and here until `discard`."""
 
     async def discard(self) -> None:
-        """Forget it; harmless after `seal`."""
+        """Forget it here; harmless when called twice."""
+
+
+class Arrived(Protocol):
+    """What an earlier life left of an upload: `size` in bytes, `at` when the last came (seconds since the epoch)."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def at(self) -> float: ...
 
 
 class Digest(Protocol):
@@ -92,6 +148,12 @@ class Files(Protocol):
     """Keeps bytes: sealed content under its hash, apart from anybody's record of it."""
 
     def receive(self, upload_id: str) -> Incoming: ...
+
+    async def clear_incoming(self, keep: Collection[str] = ()) -> Mapping[str, Arrived]:
+        """Remove what an earlier life left behind, but for the uploads in `keep`; what there is of those."""
+
+    async def room(self) -> tuple[int, int]:
+        """Bytes of the disk under what is coming in: in all, and free."""
 
     def path(self, purpose: Purpose, sha256: str) -> Path: ...
 

@@ -155,6 +155,19 @@ class Settings:
         FILES, parsing.megabytes, "megabytes, more than 0", "4 x UPLOAD_FILE_SIZE_LIMIT",
         "The largest file a worker may send back, in megabytes.",
         derive=lambda got: got["UPLOAD_FILE_SIZE_LIMIT"] * 4)
+    user_storage_limit: int = setting(
+        FILES, parsing.megabytes, "megabytes, more than 0", "100 x UPLOAD_FILE_SIZE_LIMIT",
+        "How much the videos and backgrounds of one user may take up, in megabytes.",
+        derive=lambda got: got["UPLOAD_FILE_SIZE_LIMIT"] * 100)
+    user_files_limit: int = setting(
+        FILES, parsing.whole(1, 1000000), "a whole number from 1 to 1000000", "1000",
+        "How many videos and backgrounds one user may have.")
+    user_uploads_limit: int = setting(
+        FILES, parsing.whole(1, 10000), "a whole number from 1 to 10000", "100",
+        "How many unfinished uploads one user may have at once.")
+    upload_expires_in: int = setting(
+        FILES, parsing.duration, "a duration such as 24h, 30m or a number of seconds, at least one minute", "24h",
+        "How long an unfinished upload waits for its next byte: 24h, 7d, 30m; a bare number is seconds.")
 
     heartbeat_timeout: float = setting(
         WORKERS, parsing.measured(60.0, 0.01, 1440), "minutes, from 0.01 to 1440", "3",

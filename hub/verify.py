@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .effects import Verify
 from .errors import HubError, MediaRefused, Unavailable
-from .media import WORKER_PURPOSES, Media, Mismatch, Purpose, compare, result_name
+from .media import RESULT_PURPOSES, Media, Mismatch, Purpose, compare, result_name
 from .messages import Artifact
 from .ports import Files, Probe, Store
 from .task import Task
@@ -43,7 +43,7 @@ class Verifier:
     async def look(self, task: Task, artifact: Artifact) -> Media | Mismatch:
         """One file: is it here, is it what the worker says, does it stand for the source?"""
         record = await self.store.get(Media, artifact.upload_id)
-        if record is None or record.task_id != task.id or record.purpose not in WORKER_PURPOSES:
+        if record is None or record.task_id != task.id or record.purpose not in RESULT_PURPOSES:
             return Mismatch("result_unknown", f"no upload {artifact.upload_id} for this task")
         if record.purpose != artifact.purpose or record.sha256 != artifact.sha256:
             return Mismatch("result_differs", "the upload's purpose or hash is not the one reported")

@@ -17,6 +17,7 @@ from hub.interface import Interface, OfferedModel
 from hub.media import Media
 from hub.seed import SeedJob
 from hub.task import Task
+from hub.upload import Upload
 
 R = TypeVar("R")
 
@@ -67,6 +68,10 @@ KINDS: dict[type[Any], Kind] = {
         Index((("background.media_id", 1), ("state", 1))),
         Index((("worker", 1), ("state", 1))),
     )),
+    Upload: Kind("uploads", (
+        Index((("state", 1), ("_id", -1))),
+        Index(((PURGE_AT, 1),), expire=True),
+    ), purge_field="purge_at"),
     SeedJob: Kind("seed_jobs", (Index((("worker", 1), ("_id", -1))),)),
 }
 
@@ -76,7 +81,7 @@ def to_document(record: Any) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(record)
     document["_id"] = document.pop("id")
     purge_field = KINDS[type(record)].purge_field
-    if purge_field is not None:
+    if purge_field is not None and document[purge_field] is not None:
         document[PURGE_AT] = datetime.fromtimestamp(document[purge_field], UTC)
     return document
 

@@ -76,6 +76,11 @@ class MemoryStore:
         query = to_filter(equal)
         return sum(1 for document in self.collections[kind].values() if matches(document, query))
 
+    async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
+        await self.ping()
+        query = to_filter(equal)
+        return sum(document[field] for document in self.collections[kind].values() if matches(document, query))
+
     async def ping(self) -> None:
         if self.away:
             raise Unavailable("the store is away")

@@ -177,6 +177,14 @@ class MongoStore:
     async def count(self, kind: type[Any], **equal: Any) -> int:
         return int(await self.ask(lambda: self.durable[kind].count_documents(query(kind, equal))))
 
+    async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
+        async def read() -> list[dict[str, Any]]:
+            stages = [{"$match": to_filter(equal)}, {"$group": {"_id": None, "total": {"$sum": f"${field}"}}}]
+            found: list[dict[str, Any]] = await self.durable[kind].aggregate(stages).to_list(None)
+            return found
+
+        return sum(int(group["total"]) for group in await self.ask(read))
+
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))
 

@@ -20,6 +20,13 @@ export class Problem extends Error {
   }
 }
 
+export const TUS = { "Tus-Resumable": "1.0.0" };
+
+/** Text as base64 of its UTF-8. */
+function base64(text) {
+  return btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join(""));
+}
+
 /** A random UUID, also where the page was not loaded over https and crypto.randomUUID is missing. */
 export function uuid(random = (bytes) => crypto.getRandomValues(bytes)) {
   const bytes = random(new Uint8Array(16));
@@ -46,19 +53,24 @@ export class Api {
     return headers;
   }
 
-  /** Send one request; resolves to the JSON answer (null for 204), rejects with a Problem. */
-  async request(method, path, body, more = {}) {
+  /** Send one request; resolves to the answer and its text, rejects with a Problem. */
+  async exchange(method, path, body, more = {}) {
     const token = this.session.token;
-    const headers = { ...this.headers(), ...more };
-    if (body !== undefined) headers["Content-Type"] = "application/json";
     let response, text;
     try {
-      response = await this.fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+      response = await this.fetch(path, { method, headers: { ...this.headers(), ...more }, body });
       text = await response.text();
     } catch {
       throw new Problem({ code: "network" });
     }
     if (!response.ok) throw this.refused(Problem.from(response.status, text), token);
+    return { response, text };
+  }
+
+  /** Send one request in JSON; resolves to the JSON answer (null for 204), rejects with a Problem. */
+  async request(method, path, body, more = {}) {
+    const headers = body === undefined ? more : { ...more, "Content-Type": "application/json" };
+    const { response, text } = await this.exchange(method, path, body === undefined ? undefined : JSON.stringify(body), headers);
     if (!text) return null;
     try {
       return JSON.parse(text);
@@ -96,6 +108,44 @@ export class Api {
 
   deleteMedia(kind, id) {
     return this.request("DELETE", `/api/${kind}/${encodeURIComponent(id)}`);
+  }
+
+  oneMedia(kind, id) {
+    return this.request("GET", `/api/${kind}/${encodeURIComponent(id)}`);
+  }
+
+  /** What may still be uploaded: {file_size, size: {limit, used, reserved}, files, uploads}. */
+  limits() {
+    return this.request("GET", "/api/uploads/limits");
+  }
+
+  /** Begin an upload (tus 1.0.0, creation) of `length` bytes; resolves to its address. */
+  async beginUpload(length, metadata) {
+    const said = Object.entries(metadata).map(([name, value]) => `${name} ${base64(value)}`).join(",");
+    const { response } = await this.exchange("POST", "/api/uploads", undefined, {
+      ...TUS, "Upload-Length": String(length), "Upload-Metadata": said,
+    });
+    return response.headers.get("Location");
+  }
+
+  /** How many bytes of an upload the hub has; -1 where the upload is gone. */
+  async uploadOffset(address) {
+    try {
+      const { response } = await this.exchange("HEAD", address, undefined, TUS);
+      return Number(response.headers.get("Upload-Offset"));
+    } catch (problem) {
+      if (problem.status === 404 || problem.status === 410) return -1;
+      throw problem;
+    }
+  }
+
+  /** {id, state, problem?} of an upload. */
+  upload(address) {
+    return this.request("GET", address);
+  }
+
+  endUpload(address) {
+    return this.request("DELETE", address, undefined, TUS);
   }
 
   models() {

@@ -60,6 +60,35 @@ export class Library extends Listing {
   }
 }
 
+/** What the user may still upload, as the hub says it (see Api.limits). */
+export class Limits extends Listing {
+  now = null;
+
+  constructor(api) {
+    super();
+    this.api = api;
+  }
+
+  refresh() {
+    return this.load(() => this.api.limits(), (limits) => { this.now = limits; });
+  }
+
+  /** Bytes that there is still room for. */
+  get left() {
+    const { limit, used, reserved } = this.now.size;
+    return Math.max(0, limit - used - reserved);
+  }
+
+  /** Why a file of this size cannot be uploaded, as {key, value}, or null where it can or nothing is known. */
+  refuse(size) {
+    if (!this.now) return null;
+    const { file_size, files } = this.now;
+    if (size > file_size) return { key: "upload.too_large", value: file_size };
+    if (files.used >= files.limit) return { key: "upload.too_many_files", value: files.limit };
+    return size > this.left ? { key: "upload.no_room", value: this.left } : null;
+  }
+}
+
 /** What the workers offer, with how many are ready. */
 export class Models extends Listing {
   constructor(api) {

@@ -1,7 +1,7 @@
 // Wires the page together: the only file that knows every other one.
 
 import { Api } from "./api.js";
-import { Library, Models } from "./catalog.js";
+import { Library, Limits, Models } from "./catalog.js";
 import { Language } from "./i18n.js";
 import { Live } from "./live.js";
 import { Session } from "./session.js";
@@ -28,6 +28,8 @@ function open() {
   const tasks = new Tasks();
   const models = new Models(api);
   const library = { videos: new Library("videos", api), backgrounds: new Library("backgrounds", api) };
+  const limits = new Limits(api);
+  for (const list of Object.values(library)) list.addEventListener("changed", () => limits.refresh());
   const live = new Live({ url: new URL("/api/live", location.href).href.replace(/^http/, "ws"), token: () => token });
 
   const refresh = () => {
@@ -68,7 +70,7 @@ function open() {
     live.stop();
   });
 
-  const view = new Workspace({ language, session, api, tasks, models, library, live, frame, signal });
+  const view = new Workspace({ language, session, api, tasks, models, library, limits, live, frame, signal });
   models.refresh();
   library.videos.refresh();
   library.backgrounds.refresh();

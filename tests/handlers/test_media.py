@@ -173,6 +173,51 @@ async def test_p3_a_record_never_loses_its_bytes_to_the_deletion_of_their_equals
     assert (await api("GET", second["content_url"])).body == content
 
 
+async def test_a_file_is_not_deleted_under_a_task_that_is_just_being_made(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever comes first wins: the task has its video, or there is no task."""
+    person, model, store = await api.user(), api.offer_model(), api.hub.rooms.store
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    real_get, real_count = store.get, store.count
+
+    async def dawdle(result: Any) -> Any:
+        reached.set()
+        await asyncio.wait_for(go_on.wait(), 10)
+        return result
+
+    async def get(kind: Any, id: str) -> Any:
+        found = await real_get(kind, id)
+        return await dawdle(found) if id == video["id"] and not reached.is_set() else found
+
+    async def count(kind: Any, **equal: Any) -> int:
+        found = await real_count(kind, **equal)
+        return int(await dawdle(found) if "video__media_id" in equal and not reached.is_set() else found)
+
+    video = await person.upload_video()
+    with monkeypatch.context() as slow:
+        slow.setattr(store, "get", get)
+        making = asyncio.create_task(person("POST", "/api/tasks", json_body={"video_id": video["id"], "model": model}))
+        await reached.wait()
+        refused(await person("DELETE", f"/api/videos/{video['id']}"), 409, "in_use")
+        go_on.set()
+        task = fine(await making, 201)
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel", b""))
+    reached.clear()
+    go_on.clear()
+    with monkeypatch.context() as slow:
+        slow.setattr(store, "count", count)
+        deleting = asyncio.create_task(person("DELETE", f"/api/videos/{video['id']}"))
+        await reached.wait()
+        order = {"video_id": video["id"], "model": model}
+        refused(await person("POST", "/api/tasks", json_body=order), 404, "not_found")
+        refused(await person("POST", f"/api/tasks/{task['id']}/retry", b""), 404, "not_found")
+        go_on.set()
+        fine(await deleting, 204)
+    refused(await person("POST", f"/api/tasks/{task['id']}/retry", b""), 404, "not_found")
+    assert (await person.get(f"/api/tasks/{task['id']}"))["state"] == "cancelled"
+
+
 async def test_a_file_that_an_open_task_needs_stays(api: Api) -> None:
     person, model = await api.user(), api.offer_model()
     video, background = await person.upload_video(), await person.upload_background()

@@ -102,6 +102,10 @@ export class FakeRequest {
     this.onabort();
   }
 
+  getResponseHeader(name) {
+    return this.answerHeaders?.[name] ?? null;
+  }
+
   answer(status, body) {
     this.status = status;
     this.responseText = typeof body === "string" ? body : JSON.stringify(body);

@@ -65,9 +65,10 @@ async def test_receive_finish_seal(files: Files, size: int, chunk: int) -> None:
     assert incoming.path.read_bytes() == data  # the probe looks at it here
     path = await incoming.seal(Purpose.VIDEO)
     assert path == files.path(Purpose.VIDEO, digest_of(data).sha256)
-    assert path.read_bytes() == data
-    assert on_disk(files) == [path]
+    assert path.read_bytes() == incoming.path.read_bytes() == data  # both, until there is a record
     await incoming.discard()
+    await incoming.discard()
+    assert path.read_bytes() == data
     assert on_disk(files) == [path]
 
 
@@ -83,7 +84,9 @@ async def test_equal_contents_are_kept_once(files: Files) -> None:
     async def receive(upload_id: str) -> Path:
         incoming = files.receive(upload_id)
         await incoming.write(DATA)
-        return await incoming.seal(Purpose.VIDEO)
+        path = await incoming.seal(Purpose.VIDEO)
+        await incoming.discard()
+        return path
 
     first, *others = await asyncio.gather(*(receive(f"u{number}") for number in range(5)))
     assert others == [first] * 4
@@ -96,6 +99,7 @@ async def test_purposes_are_apart(files: Files) -> None:
         incoming = files.receive("u1")
         await incoming.write(b"same")
         paths.add(await incoming.seal(purpose))
+        await incoming.discard()
     assert len(paths) == 2
     sha256 = digest_of(b"same").sha256
     await files.delete(Purpose.VIDEO, sha256)
@@ -121,6 +125,7 @@ async def test_sealing_onto_another_file_system(tmp_path: Path) -> None:
         incoming = files.receive("u1")
         await incoming.write(DATA)
         path = await incoming.seal(Purpose.VIDEO)
+        await incoming.discard()
         assert path.read_bytes() == DATA
         assert on_disk(files) == [path]
         await files.delete(Purpose.VIDEO, path.name)
@@ -263,7 +268,7 @@ async def test_p14_a_full_disk_leaves_nothing_behind(small_disk: Files) -> None:
     assert caught.value.code == "disk_full"
     await incoming.discard()
     assert on_disk(small_disk) == []
-    assert small_disk.free() > 900_000
+    assert (await small_disk.room())[1] > 900_000
 
 
 async def test_p1_after_a_full_disk_it_goes_on_from_the_durable_offset(small_disk: Files) -> None:
@@ -275,9 +280,9 @@ async def test_p1_after_a_full_disk_it_goes_on_from_the_durable_offset(small_dis
     with pytest.raises(DiskFull):
         await incoming.write(DATA[100_000:900_000])
         await incoming.sync()
-    assert incoming.size == incoming.durable == incoming.path.stat().st_size == 100_000
+    assert incoming.size == incoming.durable == incoming.path.stat().st_size >= 100_000
     ballast.unlink()
-    await incoming.write(DATA[100_000:900_000])
+    await incoming.write(DATA[incoming.durable:900_000])
     assert await incoming.finish() == digest_of(DATA[:900_000])
 
 
@@ -334,7 +339,8 @@ async def test_posters(files: Files) -> None:
 async def test_leftovers_are_cleared_but_those_still_known(files: Files) -> None:
     for name in ("u1", "u2", "u3"):
         (files.incoming / name).write_bytes(b"x")
-    assert await files.clear_incoming(keep=["u2"]) == 2
+    left = await files.clear_incoming(keep=["u2", "u4"])
+    assert {name: arrived.size for name, arrived in left.items()} == {"u2": 1}
     assert [path.name for path in on_disk(files)] == ["u2"]
 
 
@@ -343,5 +349,7 @@ async def test_no_descriptor_is_left(files: Files) -> None:
     for number in range(5):
         incoming = files.receive(f"u{number}")
         await incoming.write(DATA)
-        await (incoming.discard() if number % 2 else incoming.seal(Purpose.RESULT))
+        if number % 2:
+            await incoming.seal(Purpose.RESULT)
+        await incoming.discard()
     assert len(os.listdir("/proc/self/fd")) == before

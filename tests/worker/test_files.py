@@ -87,6 +87,64 @@ async def test_a_result_is_sent_in_one_request_that_says_what_it_is(hub: FakeHub
     }
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """More than goes in one request."""
+    path = tmp_path / "large.mp4"
+    path.write_bytes(CONTENT * 8)
+    return path
+
+
+def patches(hub: FakeHub) -> list[int]:
+    """The offsets from which bytes were sent."""
+    return [int(headers["Upload-Offset"]) for request, headers in hub.requests if request.startswith("PATCH")]
+
+
+def said(hub: FakeHub) -> list[str]:
+    return [request.split()[0] for request, _ in hub.requests]
+
+
+async def test_a_large_result_goes_on_where_the_line_broke(hub: FakeHub, large: Path) -> None:
+    hub.cuts.extend([3_000_000, 1, 2_000_000])
+    sent = await uploaded(hub, large)
+    assert hub.uploads[sent.id] == CONTENT * 8 and sent.sha256 == hashlib.sha256(CONTENT * 8).hexdigest()
+    assert said(hub).count("POST") == 1 and said(hub)[-2:] == ["PATCH", "GET"]
+    assert said(hub).count("HEAD") == 3 and patches(hub) == [5_000_001]  # it notes those that came to their end
+    assert all("job=secret" in request for request, _ in hub.requests)
+
+
+@pytest.mark.parametrize("answers", [
+    [None, 503], [None, 409], [None, None, 503], [None, 0, 429, 500], [None, None, 0],
+])
+async def test_trouble_with_a_large_result_passes(hub: FakeHub, large: Path, answers: list[int | None]) -> None:
+    hub.answers.extend(answers)
+    sent = await uploaded(hub, large)
+    assert hub.uploads[sent.id] == CONTENT * 8
+    assert said(hub).count("POST") == 1
+
+
+async def test_an_upload_that_the_hub_has_forgotten_is_begun_anew(hub: FakeHub, large: Path) -> None:
+    hub.cuts.append(1000)
+    hub.answers.extend([None, 404])
+    sent = await uploaded(hub, large)
+    assert hub.uploads[sent.id] == CONTENT * 8
+    assert said(hub).count("POST") == 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 409])
+async def test_a_lease_that_ends_in_the_middle_ends_a_large_upload(hub: FakeHub, large: Path, status: int) -> None:
+    hub.cuts.append(1000)
+    hub.answers.extend([None, status])
+    with pytest.raises(LeaseGone):
+        await uploaded(hub, large)
+
+
+async def test_bytes_that_are_too_much_are_refused(hub: FakeHub, large: Path) -> None:
+    hub.answers.extend([None, 413])
+    with pytest.raises(AttemptFailed, match="upload_refused.*413"):
+        await uploaded(hub, large)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 409])
 async def test_a_link_that_is_not_valid_any_more_means_that_the_lease_is_gone(
     hub: FakeHub, source: Path, status: int
@@ -161,17 +219,21 @@ class Peer:
             connection.sendall(b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n")
 
     def take(self, size: int) -> None:
-        """Swallow a body of zeros and answer as if it were kept."""
-        connection, _ = self.server.accept()
-        with connection:
-            seen = connection.recv(65536)
-            done, digest = len(seen.partition(b"\r\n\r\n")[2]), hashlib.sha256()
-            while done < size:
-                done += len(connection.recv(65536))
-            for _ in range(size // 65536):
-                digest.update(bytes(65536))
-            body = b'{"id": "u1", "sha256": "%s"}' % digest.hexdigest().encode()
-            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        """Begin an upload, swallow its zeros, and answer as if they were kept."""
+        digest = hashlib.sha256()
+        for _ in range(size // 65536):
+            digest.update(bytes(65536))
+        said = b'{"id": "u1", "sha256": "%s"}' % digest.hexdigest().encode()
+        for answer in (b"201 Created\r\nLocation: /u1", b"204 No Content\r\nUpload-Offset: %d" % size, b"200 OK"):
+            connection, _ = self.server.accept()
+            with connection:
+                seen = connection.recv(65536)
+                if seen.startswith(b"PATCH"):
+                    done = len(seen.partition(b"\r\n\r\n")[2])
+                    while done < size:
+                        done += len(connection.recv(65536))
+                body = said if answer.startswith(b"200") else b""
+                connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (answer, len(body), body))
 
 
 @pytest.fixture

@@ -66,6 +66,11 @@ export default {
   "background.missing": "Choose a picture, or switch to a plain colour.",
 
   "upload.sending": "Uploading",
+  "upload.waiting": "The connection is lost; the upload goes on by itself.",
+  "upload.limits": "Up to {file} a file; {left} of {all} left",
+  "upload.too_large": "“{name}” is too large: a file may have {limit}.",
+  "upload.no_room": "There is no room for “{name}”: {limit} are left. Delete something first.",
+  "upload.too_many_files": "You have {limit} files, which is as many as you may have. Delete something first.",
   "upload.checking": "Checking the file…",
   "upload.cancel": "Cancel upload",
   "upload.of": "{sent} of {size}",

@@ -66,6 +66,11 @@ export default {
   "background.missing": "请选择图片，或改用纯色背景。",
 
   "upload.sending": "正在上传",
+  "upload.waiting": "连接已断开，上传会自动继续。",
+  "upload.limits": "单个文件最大 {file}；{all} 空间还剩 {left}",
+  "upload.too_large": "“{name}”过大：单个文件最大 {limit}。",
+  "upload.no_room": "空间不足，无法上传“{name}”：还剩 {limit}，请先删除一些文件。",
+  "upload.too_many_files": "您已有 {limit} 个文件，已达上限，请先删除一些文件。",
   "upload.checking": "正在检查文件…",
   "upload.cancel": "取消上传",
   "upload.of": "{sent} / {size}",

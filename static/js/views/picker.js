@@ -29,6 +29,7 @@ export class Picker extends EventTarget {
             <span class="drop-words">
               <span><strong data-part="choose"></strong> <span class="drop-or" data-t="${noun}.drop"></span></span>
               <small data-t="${noun}.hint"></small>
+              <small data-part="limits"></small>
             </span>
           </label>
         </div>
@@ -74,7 +75,8 @@ export class Picker extends EventTarget {
     cancel.addEventListener("click", () => this.upload?.cancel());
     more.addEventListener("click", () => this.showMore());
     this.library.addEventListener("changed", () => this.listed());
-    this.app.signal.addEventListener("abort", () => this.upload?.cancel());
+    this.app.limits.addEventListener("changed", () => this.updateLimits());
+    this.app.signal.addEventListener("abort", () => this.upload?.leave());
     let depth = 0; // dragenter and dragleave also come from the children
     const hover = (by) => {
       depth = Math.max(0, depth + by);
@@ -98,11 +100,20 @@ export class Picker extends EventTarget {
       return this.problem.show(`upload.wrong_kind.${this.noun}`, { name: file.name });
     }
     if (file.size === 0) return this.problem.show("upload.empty", { name: file.name });
+    const upload = new Upload(this.kind, file, { api: this.app.api });
+    const refused = upload.begun ? null : this.app.limits.refuse(file.size);
+    if (refused) return this.problem.show(refused.key, { name: file.name, limit: this.quantity(refused) });
     this.problem.show(others.length ? "upload.one_file" : null);
-    this.upload = new Upload(this.kind, file, { api: this.app.api });
+    this.upload = upload;
     this.upload.addEventListener("changed", () => this.moved());
     this.upload.start();
     this.tell();
+  }
+
+  /** A limit in words: files are counted, all else is bytes. */
+  quantity({ key, value }) {
+    const { language } = this.app;
+    return key === "upload.too_many_files" ? String(value) : language.bytes(value);
   }
 
   moved() {
@@ -115,6 +126,7 @@ export class Picker extends EventTarget {
     } else if (upload.state === "refused") {
       this.upload = null;
       this.problem.show(upload.problem);
+      app.limits.refresh();
       this.tell();
     } else if (upload.state === "cancelled") {
       this.upload = null;
@@ -181,8 +193,16 @@ export class Picker extends EventTarget {
       setText(at.facts, facts(language, chosen));
     }
     this.problem.update();
+    this.updateLimits();
     this.updateUpload();
     this.updateEarlier();
+  }
+
+  updateLimits() {
+    const { language, limits } = this.app;
+    setText(this.parts.limits, limits.now ? language.t("upload.limits", {
+      file: language.bytes(limits.now.file_size), left: language.bytes(limits.left), all: language.bytes(limits.now.size.limit),
+    }) : "");
   }
 
   updateUpload() {
@@ -190,11 +210,12 @@ export class Picker extends EventTarget {
     const { language } = this.app;
     at.sending.hidden = !this.uploading;
     if (!this.uploading) return;
-    const sending = upload.state === "sending";
+    const waiting = upload.state === "waiting";
+    const sending = upload.state === "sending" || waiting;
     setText(at.sendingName, upload.name);
-    const left = sending && upload.left !== null ? ` · ${language.t("upload.left", { time: language.span(upload.left) })}` : "";
+    const left = sending && !waiting && upload.left !== null ? ` · ${language.t("upload.left", { time: language.span(upload.left) })}` : "";
     setText(at.sendingState, sending
-      ? `${language.t("upload.sending")} ${language.percent(Math.floor((upload.sent / upload.size) * 100))}${left}`
+      ? `${language.t(waiting ? "upload.waiting" : "upload.sending")} ${language.percent(Math.floor((upload.sent / upload.size) * 100))}${left}`
       : language.t("upload.checking"));
     setText(at.sendingSize, sending
       ? language.t("upload.of", { sent: language.bytes(upload.sent), size: language.bytes(upload.size) })

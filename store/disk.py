@@ -1,0 +1,44 @@
+"""What the store does with a disk in one step, and the disk's errors in the hub's words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hub.errors import DiskFull, Unavailable
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """The disk's errors in the hub's words: DiskFull, or Unavailable for all others."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull("there is no room left for uploads") from error
+        raise Unavailable("the disk does not take the bytes") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: readers see the old or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with disk_errors(), part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fdatasync(file.fileno())
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from hub import sweeper, views
 from hub.effects import Delete
 from hub.errors import Conflict, NotFound
 from hub.media import Media, Purpose
@@ -78,7 +79,15 @@ class Videos(Collection):
 
 
 class Video(Item):
+    """A video comes with what each model would make of it."""
+
     purpose, input_field = Purpose.VIDEO, "video"
+
+    async def get(self, id: str) -> None:
+        record = await self.owned(id)
+        told = self.rooms.runner.core.verdicts(record.facts) if record.facts is not None else []
+        shown = self.rooms.views.media(record, self.rooms.clock.wall())
+        self.answer({**shown, "models": [views.verdict(each) for each in told]})
 
 
 class VideoCheck(Check):
@@ -98,11 +107,8 @@ class BackgroundCheck(Check):
 
 
 async def remove_bytes(rooms: Rooms, record: Media) -> None:
-    """Remove what a deleted record pointed at: its poster, and the content where no other record has the same."""
-    await rooms.files.delete_poster(record.id)
-    async with rooms.contents.of(record.sha256):
-        if await rooms.store.count(Media, sha256=record.sha256, purpose=record.purpose) == 0:
-            await rooms.files.delete(record.purpose, record.sha256)
+    """Remove what a deleted record pointed at: its previews, and the content where no other record has the same."""
+    await sweeper.remove_bytes(rooms.store, rooms.files, rooms.contents.of, record)
 
 
 ROUTES = [

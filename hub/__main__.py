@@ -20,9 +20,9 @@ from handlers.identity import Identities
 from handlers.receptions import Receptions
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
-from store.files import Files
 from store.passwords import Passwords
 from store.probe import Probe
+from store.space import Space
 from store.tokens import Tokens
 from worker.local import LocalWorker
 
@@ -34,11 +34,13 @@ from .core import Core, Link
 from .ids import new_id
 from .links import Links
 from .media import Purpose
+from .media_commands import make_files, media
 from .ports import Store
 from .rules import Rules
 from .runner import Runner
 from .settings import Settings
 from .task import Source, Task
+from .sweeper import Sweeper
 from .topics import Topics
 from .upload import Limits, Uploads
 from .verify import Verifier
@@ -90,7 +92,9 @@ class Hub:
         probe = Probe()
         self.parts.push_async_callback(probe.stop)
         await probe.start()
-        views = Views(links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path)
+        views = Views(
+            links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path, settings.result_keep_days,
+        )
         core = Core(
             make_rules(settings), new_id, lambda task, lease: link(links, settings, task, lease), random.random,
         )
@@ -109,6 +113,10 @@ class Hub:
         await self.rooms.receptions.start()
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
+        self.rooms.sweeper = Sweeper(
+            store, files, Space(files), clock, self.rooms.contents.of, self.runner.carry_out, settings.result_keep_days,
+        )
+        self.runner.own(self.rooms.sweeper.run())
         self.listen()
         self.pushers = Pushers(self.rooms)
         self.runner.own(self.pushers.run())
@@ -137,20 +145,6 @@ class Hub:
     async def stop(self) -> None:
         """Go down in order; stopping twice is harmless."""
         await self.parts.aclose()
-
-
-def make_files(settings: Settings) -> Files:
-    """Where bytes live; what is coming in lies beside the videos, so that sealing is a rename."""
-    output = settings.output_dir
-    return Files(
-        {
-            Purpose.VIDEO: settings.upload_videos_dir, Purpose.BACKGROUND: settings.upload_backgrounds_dir,
-            Purpose.RESULT: output / "results", Purpose.MASK: output / "masks",
-            Purpose.FOREGROUND: output / "foregrounds", Purpose.PREVIEW: output / "previews",
-        },
-        settings.upload_videos_dir / ".incoming",
-        settings.data_dir / "posters",
-    )
 
 
 def make_limits(settings: Settings) -> Limits:
@@ -233,6 +227,7 @@ async def greet(hub: Hub) -> None:
 
 cli.add_command(user)
 cli.add_command(interface)
+cli.add_command(media)
 
 if __name__ == "__main__":
     cli()

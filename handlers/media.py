@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hub import sweeper, views
+from hub import sweeper
 from hub.effects import Delete
 from hub.errors import Conflict, NotFound
 from hub.media import Media, Purpose
 from hub.task import State, Task
 
 from .base import Endpoint, Rooms, check_id
-from .uploads import UserFiles
+from .uploads import UserFiles, told
 
 OPEN = (State.WAITING, State.PROCESSING)
 
@@ -45,7 +45,7 @@ class Item(Endpoint):
         return record
 
     async def get(self, id: str) -> None:
-        self.answer(self.rooms.views.media(await self.owned(id), self.rooms.clock.wall()))
+        self.answer(told(self.rooms, await self.owned(id)))
 
     async def delete(self, id: str) -> None:
         record = await self.owned(id)
@@ -79,15 +79,7 @@ class Videos(Collection):
 
 
 class Video(Item):
-    """A video comes with what each model would make of it."""
-
     purpose, input_field = Purpose.VIDEO, "video"
-
-    async def get(self, id: str) -> None:
-        record = await self.owned(id)
-        told = self.rooms.runner.core.verdicts(record.facts) if record.facts is not None else []
-        shown = self.rooms.views.media(record, self.rooms.clock.wall())
-        self.answer({**shown, "models": [views.verdict(each) for each in told]})
 
 
 class VideoCheck(Check):

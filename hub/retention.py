@@ -62,7 +62,7 @@ class Report:
     `used` is by purpose, and by "posters" and "incoming"; `orphans` are files that no record points at, `results`
     those of tasks that were kept long enough, `leftovers` what workers sent and no task took. `missing` names records
     whose file is not there, `missing_count` is how many there are. `refused` says that the records know not a single
-    content of those on the disk: this looks like another hub's database, and no file was touched.
+    content of those on the disk, and this looks like another hub's database: no file was touched.
     """
 
     at: float
@@ -81,10 +81,10 @@ class Report:
         return self.orphans.size + self.results.size + self.leftovers.size
 
 
-def orphans(found: Iterable[Found], known: Collection[str], wall: float) -> list[Found]:
+def orphans(found: Iterable[Found], known: Collection[Found], wall: float) -> list[Found]:
     """The files without a record that are too old to be in the making.
 
-    `known` are the keys that a record points at. Of an upload that is coming in, which may have
+    `known` are those that a record points at. Of an upload that is coming in, which may have
     several files, the one changed last counts for all.
     """
     listed = list(found)
@@ -98,7 +98,7 @@ def orphans(found: Iterable[Found], known: Collection[str], wall: float) -> list
             old = touched[each.key] + RESTING_S <= wall
         else:
             old = each.changed_at + YOUNG_S <= wall
-        if old and (each.kind is Kind.PART or each.key not in known):
+        if old and (each.kind is Kind.PART or each not in known):
             gone.append(each)
     return gone
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from .account import User
 from .effects import Delete, Effect, Publish, Save
 from .errors import Conflict, HubError
 from .media import Media
@@ -107,28 +108,29 @@ class Sweeper:
                 told.add(task.id)
                 self.count(report.results, f"result of task {task.id}", sum(output.size for output in task.outputs))
         for record in leftovers(records, tasks, report.at):
-            if report.dry or await self.drop([Delete(Media, record.id)], [record]):
-                self.count(report.leftovers, f"{record.purpose} {record.id}, which no task took", record.size)
+            if not report.dry:
+                await self.drop([record])
+            self.count(report.leftovers, f"{record.purpose} {record.id}, which no task took", record.size)
 
     def count(self, gone: Gone, what: str, size: int) -> None:
         gone.add(size)
         self.notice(what, size)
 
     async def expire(self, task: Task) -> bool:
-        """Drop a task's results and say so; False where somebody changed the task just now."""
-        records = await self.store.page(Media, PAGE, task_id=task.id)
+        """Have a task say that its results are gone, then drop them; False where somebody changed it just now."""
         after = drop_results(task, self.clock.now())
-        gone = [Delete(Media, record.id) for record in records]
-        return await self.drop([Save(after, task.version), *gone, Publish(after, UPDATED)], records)
-
-    async def drop(self, effects: list[Effect], records: list[Media]) -> bool:
         try:
-            await self.commit(effects)
+            await self.commit([Save(after, task.version), Publish(after, UPDATED)])
         except Conflict:
             return False
+        await self.drop(await self.store.page(Media, PAGE, task_id=task.id))
+        return True
+
+    async def drop(self, records: list[Media]) -> None:
+        """Forget records, then their bytes."""
+        await self.commit([Delete(Media, record.id) for record in records])
         for record in records:
             await remove_bytes(self.store, self.files, self.turns, record)
-        return True
 
     # --- files --------------------------------------------------------------------------------------------------
 
@@ -145,27 +147,29 @@ class Sweeper:
             others = [each for each in batch if each.kind is not Kind.INCOMING]
             known = await self.known(others)
             contents += sum(each.kind is Kind.CONTENT for each in others)
-            known_contents += sum(each.kind is Kind.CONTENT and each.key in known for each in others)
+            known_contents += sum(each.kind is Kind.CONTENT for each in known)
             spare += orphans(others, known, report.at)[:MOST - len(spare)]
         living = await self.store.present(Upload, "id", [each.key for each in incoming], state=Receiving.RECEIVING)
-        spare += orphans(incoming, living, report.at)[:MOST]
+        spare += orphans(incoming, {each for each in incoming if each.key in living}, report.at)[:MOST]
         report.used = dict(used)
-        report.refused = contents > 0 and known_contents == 0
+        report.refused = contents > 0 and known_contents == 0 and await self.strange(report)
         if any(each.kind is Kind.CONTENT for each in spare):
             needed = await self.needed()
             spare = [each for each in spare if each.key not in needed]
         return spare
 
-    async def known(self, found: list[Found]) -> set[str]:
-        """Those of their keys that some record points at."""
-        keys: dict[tuple[str, Any], list[str]] = {}
-        for each in found:
-            field = "id" if each.kind is Kind.POSTER else "sha256"
-            keys.setdefault((field, each.purposes), []).append(each.key)
-        known: set[str] = set()
-        for (field, purposes), values in keys.items():
-            equal = {"purpose": purposes} if purposes else {}
-            known |= await self.store.present(Media, field, values, **equal)
+    async def strange(self, report: Report) -> bool:
+        """Whether a database that knows not one of the files is most likely not theirs: it is new, or has others."""
+        return report.missing_count > 0 or await self.store.count(User) == 0
+
+    async def known(self, found: list[Found]) -> set[Found]:
+        """Those that some record points at."""
+        known: set[Found] = set()
+        for purposes in {each.purposes for each in found}:
+            alike = [each for each in found if each.purposes == purposes]
+            field, equal = ("sha256", {"purpose": purposes}) if purposes else ("id", {})
+            keys = await self.store.present(Media, field, [each.key for each in alike], **equal)
+            known |= {each for each in alike if each.key in keys}
         return known
 
     async def needed(self) -> set[str]:
@@ -185,7 +189,7 @@ class Sweeper:
 
     def tell(self, report: Report) -> None:
         """Log what an operator has to know."""
-        if report.refused:
+        if report.refused and not (self.report and self.report.refused):
             log.warning("sweep_refused", detail="the database knows none of the files: is it this hub's?")
         ids = [record.id for record in report.missing]
         if ids and (self.report is None or ids != [record.id for record in self.report.missing]):

@@ -36,7 +36,7 @@ class Room:
         self.files = Files({purpose: folder / purpose for purpose in Purpose}, folder / "incoming", folder / "posters")
         self.store = MemoryStore()
         self.start = (folder / "posters").stat().st_mtime
-        self.passed = 0.0
+        self.passed = self.jumped = 0.0
         self.published: list[Publish] = []
         self.noticed: list[tuple[str, int]] = []
         self.sweeper = self.new_sweeper()
@@ -48,10 +48,10 @@ class Room:
         )
 
     def now(self) -> float:
-        return self.wall()
+        return self.start + self.passed
 
     def wall(self) -> float:
-        return self.start + self.passed
+        return self.now() + self.jumped
 
     async def commit(self, effects: Sequence[Effect]) -> None:
         changes = [effect for effect in effects if isinstance(effect, Save | Delete)]
@@ -123,6 +123,21 @@ async def test_what_may_be_in_the_making_stays(room: Room) -> None:
     before = room.left()
     assert (await room.round(HOUR_S / 2)).orphans.number == 0
     assert room.left() == before
+
+
+@pytest.mark.parametrize("jump", [-2 * HOUR_S, 2 * HOUR_S, 3650 * DAY_S])
+async def test_p8_fault_20_a_wall_clock_that_jumps_makes_nothing_old(room: Room, jump: float) -> None:
+    """Fault 20: neither results nor what is in the making go; what is made now has the jumped clock's time."""
+    result = await room.media("result", Purpose.RESULT, task_id="task")
+    await room.task("task", result, state=State.COMPLETED, ended_at=room.now())
+    sha256 = await room.bytes(b"its record follows")
+    made = room.files.path(Purpose.VIDEO, sha256).stat()
+    before, room.jumped = room.left(), jump
+    if jump < 0:
+        room.passed = -jump  # two hours later somebody sets the clock back, and a file is sealed
+        assert made.st_mtime <= room.wall() + 60
+    report = await room.round(room.passed)
+    assert room.left() == before and report.freed == 0
 
 
 async def test_a_resting_upload_that_is_known_stays_however_old(room: Room) -> None:

@@ -100,6 +100,9 @@ class Sweeper:
         `told` are the tasks whose results have gone: the records of one may be on two pages.
         """
         missing = await self.space.without_file(records)
+        if missing:  # one that was deleted just now is none
+            there = await self.store.present(Media, "id", [record.id for record in missing])
+            missing = [record for record in missing if record.id in there]
         report.missing_count += len(missing)
         report.missing += missing[:SHOWN - len(report.missing)]
         ids = tuple({record.task_id for record in records if record.task_id is not None})

@@ -259,7 +259,7 @@ async def test_pictures_that_grow_on_the_way_are_measured_before_they_are_decode
     assert refusal.code in ("too_many_pixels", "not_video")
 
 
-async def test_a_profile_that_unpacks_to_gigabytes_is_cut_short() -> None:
+async def test_a_profile_that_unpacks_to_more_than_the_memory_is_cut_short() -> None:
     probe = Probe(memory=512 << 20)
     try:
         facts, _ = await probe(hostile_media.profile_bomb(), Purpose.BACKGROUND)

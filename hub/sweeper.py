@@ -29,7 +29,7 @@ T = TypeVar("T", bound=Any)
 log = structlog.get_logger(__name__)
 
 FIRST_S, EVERY_S = 60.0, 3600.0  # seconds from the start to the first round, and between two
-PAGE = 500
+PAGE = 200
 MOST = 10_000  # orphans that one round takes away; the next finds the others
 
 Turns = Callable[[str], AbstractAsyncContextManager[Any]]  # one at a time for each content, by its sha256

@@ -19,7 +19,7 @@ from hub.retention import Found, Kind
 from .disk import exclusive
 from .files import Files
 
-BATCH = 500  # files looked at in one go of a thread
+BATCH = 200  # files looked at in one go of a thread
 CONTENT = re.compile(r"([0-9a-f]{64})(\.part)?")
 POSTER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})(?:\.strip)?\.jpg(\.part)?")
 INCOMING = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})(?:\.[a-z0-9.]+)?()")

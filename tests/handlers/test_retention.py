@@ -112,7 +112,7 @@ async def test_a_task_is_not_tried_again_without_its_inputs(api: Api) -> None:
     fine(await person("POST", f"/api/tasks/{task['id']}/cancel", b""))
     fine(await person("DELETE", f"/api/backgrounds/{background['id']}"), 204)
     async with api.unchanged():
-        refused(await person("POST", f"/api/tasks/{task['id']}/retry", b""), 409, "input_gone")
+        refused(await person("POST", f"/api/tasks/{task['id']}/retry", b""), 404, "not_found")
 
 
 @one_loop

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from hub.__main__ import cli
 from hub.account import User
 from hub.effects import Save
 from hub.ids import new_id
@@ -20,39 +17,35 @@ from hub.retention import HOUR_S
 from hub.task import Output, State, Task
 from store.mongo import MongoStore, connect
 
+from .test_commands import Line, line
 from .world import FACTS, a_task
+
+__all__ = ["line"]
 
 SHA = "ab" + "0" * 62
 OLD = 1_600_000_000.0  # in 2020
 
 
 class Place:
-    """Where the errand runs."""
+    """A command line and the folders that it tidies."""
 
-    def __init__(self, mongo_uri: str, folder: Path) -> None:
-        self.uri, self.folder, self.name = mongo_uri, folder, f"errands_{new_id()}"
-        self.environment = {
-            "MONGODB_URI": mongo_uri, "DB_NAME": self.name, "DATA_DIR": str(folder / "data"), "LOG_LEVEL": "error",
-            "UPLOAD_VIDEOS_DIR": str(folder / "videos"), "UPLOAD_BACKGROUNDS_DIR": str(folder / "backgrounds"),
-            "OUTPUT_DIR": str(folder / "output"),
-        }
+    def __init__(self, line: Line, folder: Path) -> None:
+        self.line, self.folder = line, folder
+        for name in ("videos", "backgrounds"):
+            line.environment[f"UPLOAD_{name.upper()}_DIR"] = str(folder / name)
+        line.environment["OUTPUT_DIR"] = str(folder / "output")
 
-    def gc(self, *words: str) -> tuple[int, list[str]]:
-        done = CliRunner().invoke(cli, ["media", "gc", *words], env=self.environment)
+    def gc(self, *words: str, **environment: str) -> tuple[int, list[str]]:
+        done = self.line("media", "gc", *words, **environment)
         return done.exit_code, done.output.splitlines()
 
-    def in_store(self, work: Callable[[MongoStore], Awaitable[Any]]) -> Any:
-        async def run() -> Any:
-            client = connect(self.uri)
-            try:
-                return await work(MongoStore(client, self.name, "test"))
-            finally:
-                client.close()
-
-        return asyncio.run(run())
-
     def save(self, *records: Any) -> None:
-        self.in_store(lambda store: store.commit([Save(record, 0) for record in records]))
+        async def work() -> None:
+            client = connect(self.line.uri)
+            await MongoStore(client, self.line.name, "test").commit([Save(record, 0) for record in records])
+            client.close()
+
+        asyncio.run(work())
 
     def lay(self, name: str, content: bytes) -> Path:
         path = self.folder / name
@@ -62,18 +55,10 @@ class Place:
 
 
 @pytest.fixture
-def place(mongo_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("hub.logs.configure", lambda format, level: None)  # the tests' own logging stays
-    made = Place(mongo_uri, tmp_path)
+def place(line: Line, tmp_path: Path) -> Place:
+    made = Place(line, tmp_path)
     made.save(User("u", "a@b.c", "A", "user", "hash", 1.0))
-    yield made
-
-    async def drop() -> None:
-        client = connect(mongo_uri)
-        await client.drop_database(made.name)
-        client.close()
-
-    asyncio.run(drop())
+    return made
 
 
 @pytest.fixture
@@ -108,9 +93,9 @@ def test_old_results_go_and_their_task_knows(place: Place) -> None:
     outputs = (Output("m", "result", "r.mp4", 6, SHA, 72),)
     place.save(media, a_task("t", state=State.COMPLETED, outputs=outputs, ended_at=OLD))
     assert place.gc() == (0, ["removed result of task t (6 bytes)", "removed 6 bytes"])
-    after = place.in_store(lambda store: store.get(Task, "t"))
+    after = place.line.ask(Task, id="t")
     assert after.results_gone_at is not None and after.version == 2
-    assert place.in_store(lambda store: store.get(Media, "m")) is None
+    assert place.line.ask(Media, id="m") is None
     assert not (place.folder / "output" / "results" / "ab" / SHA).exists()
 
 
@@ -124,7 +109,6 @@ def test_the_wrong_database_costs_nobody_a_file(
     place: Place, later: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = place.lay(f"videos/ab/{SHA}", b"somebody's")
-    place.environment["DB_NAME"] = f"errands_{new_id()}"
-    code, lines = place.gc()
+    code, lines = place.gc(DB_NAME=f"errands_{new_id()}")
     assert code == 1 and "knows none of the files" in lines[-1] and there.exists()
     caplog.clear()

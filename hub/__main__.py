@@ -39,8 +39,8 @@ from .ports import Store
 from .rules import Rules
 from .runner import Runner
 from .settings import Settings
-from .task import Source, Task
 from .sweeper import Sweeper
+from .task import Source, Task
 from .topics import Topics
 from .upload import Limits, Uploads
 from .verify import Verifier

@@ -65,6 +65,8 @@ class Sweeper:
                 await self.sweep()
             except HubError as error:  # the database or the disk is away: the next round finds the same
                 log.info("sweep_put_off", detail=str(error))
+            except Exception:  # whatever it is, the next round may get further
+                log.exception("sweep_failed")
             await asyncio.sleep(EVERY_S)
 
     async def sweep(self, dry: bool = False) -> Report:

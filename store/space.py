@@ -16,7 +16,7 @@ from pathlib import Path
 from hub.media import Media, Purpose
 from hub.retention import Found, Kind
 
-from .disk import exclusive
+from .disk import disk_errors, exclusive
 from .files import Files
 
 BATCH = 200  # files looked at in one go of a thread
@@ -33,16 +33,21 @@ class Space:
         self.files = files
 
     async def batches(self) -> AsyncIterator[list[Found]]:
-        """All files, some at a time; what comes or goes meanwhile may be missed."""
+        """All files, some at a time; what comes or goes meanwhile may be missed.
+
+        Raises:
+            Unavailable: a folder cannot be read.
+        """
         walk = self.walk()
-        while batch := await self.files.submit(lambda: list(islice(walk, BATCH))):
+        while batch := await self.files.submit(some, walk):
             yield batch
 
     def walk(self) -> Iterator[Found]:
         for folder in dict.fromkeys(self.files.folders.values()):
             purposes = tuple(purpose for purpose, place in self.files.folders.items() if place == folder)
-            for prefix in sorted(entry.name for entry in scan(folder) if PREFIX.fullmatch(entry.name)):
-                yield from found_in(folder / prefix, CONTENT, Kind.CONTENT, purposes)
+            for entry in scan(folder):
+                if PREFIX.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    yield from found_in(folder / entry.name, CONTENT, Kind.CONTENT, purposes)
         yield from found_in(self.files.posters, POSTER, Kind.POSTER)
         yield from found_in(self.files.incoming, INCOMING, Kind.INCOMING)
 
@@ -65,6 +70,12 @@ class Space:
 
     def there(self, record: Media) -> bool:
         return self.files.path(record.purpose, record.sha256).is_file()
+
+
+def some(walk: Iterator[Found]) -> list[Found]:
+    """The next files of a walk, none at its end."""
+    with disk_errors():
+        return list(islice(walk, BATCH))
 
 
 def found_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hub import sweeper as sweeping
 from hub.account import User
 from hub.effects import Delete, Effect, Outcome, Publish, Save
 from hub.errors import Conflict, Unavailable
@@ -317,6 +319,30 @@ async def test_space_is_counted_by_purpose(room: Room) -> None:
     await room.media("result", Purpose.RESULT, b"123", task_id="x")
     (room.folder / "incoming" / "upload").write_bytes(b"12")
     assert (await room.round(60.0)).used == {"video": 5, "result": 3, "posters": 22, "incoming": 2}
+
+
+async def test_one_round_that_fails_is_not_the_last(
+    room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await room.media("video")
+    monkeypatch.setattr(sweeping, "FIRST_S", 0.0)
+    monkeypatch.setattr(sweeping, "EVERY_S", 0.001)
+    failures: list[Exception] = [ValueError("a record that makes no sense"), Unavailable("the database is away")]
+    page = room.store.page
+
+    async def fail_first(*arguments: Any, **equal: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return await page(*arguments, **equal)
+
+    monkeypatch.setattr(room.store, "page", fail_first)
+    rounds = asyncio.create_task(room.sweeper.run())
+    async with asyncio.timeout(10):
+        while room.sweeper.report is None:
+            await asyncio.sleep(0.001)
+    rounds.cancel()
+    assert caplog.text.count("sweep_failed") == 1 and not failures
+    caplog.clear()
 
 
 async def test_p12_a_round_without_a_database_is_put_off(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

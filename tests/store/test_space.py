@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hub import ports
+from hub.errors import Unavailable
 from hub.media import Media, Previews, Purpose
 from hub.retention import Found, Kind
 from store.disk import exclusive
@@ -64,10 +65,19 @@ async def test_other_people_s_files_are_never_seen(space: Space, tmp_path: Path)
     """Such as those of another server that has used the same folders."""
     lay(tmp_path, "video/holiday.mp4", f"video/{SHA}", f"video/cd/{SHA}", f"video/ab/{SHA.upper()}", "video/ab/x",
         f"video/ab/{SHA}.mp4", f"video/abc/{SHA}", "posters/.hidden.jpg", "posters/picture.png", "posters/a/b.jpg")
-    (tmp_path / "elsewhere").write_bytes(b"x")
+    lay(tmp_path, "video/cc", "elsewhere/ab")
+    (tmp_path / "video" / "dd").symlink_to(tmp_path / "elsewhere")
+    lay(tmp_path, f"elsewhere/dd{SHA[2:]}")
     lay(tmp_path, "video/ab/y")
-    (tmp_path / "video" / "ab" / SHA).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "video" / "ab" / SHA).symlink_to(tmp_path / "elsewhere" / "ab")
     assert await all_of(space) == []
+
+
+async def test_a_folder_that_cannot_be_read_is_said(space: Space) -> None:
+    space.files.posters.rmdir()
+    space.files.posters.write_bytes(b"a file in its place")
+    with pytest.raises(Unavailable):
+        await all_of(space)
 
 
 async def test_a_great_many_files_come_in_batches(space: Space, tmp_path: Path) -> None:

@@ -124,9 +124,13 @@ def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
 
 @dataclass(slots=True)
 class Packets:
-    """What demuxing one stream brought up: presentation times in ticks of `tick` seconds, those of keyframes apart."""
+    """What demuxing one stream brought up: presentation times in ticks of `tick` seconds, those of keyframes apart.
+
+    `seen` are all packets, `count` those that a decoder shows.
+    """
 
     tick: Fraction
+    seen: int = 0
     count: int = 0
     times: array[int] = field(default_factory=lambda: array("q"))
     keys: list[int] = field(default_factory=list)
@@ -145,10 +149,12 @@ def video(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
         context.options = {"max_pixels": str(job.max_pixels)}
         context.thread_count = 1
         packets = count(container, stream, job)
-        if not packets.count:
-            raise Refused("no_frames", "it has a picture track, and not one picture in it")
         if cut_off:
             raise Refused("truncated", "the end of the file is missing")
+        if not packets.seen:
+            raise Refused("no_frames", "it has a picture track, and not one picture in it")
+        if not packets.count:
+            raise Refused("not_video", "there is no picture in it that can be shown")
         first = decode_at(container, stream, packets.keys[0])
         check_size(first.width, first.height, job)
         decode_at(container, stream, packets.keys[-1])
@@ -211,6 +217,7 @@ def count(container: Any, stream: Any, job: Job) -> Packets:
     packets = Packets(stream.time_base)
     hides = stream.codec_context.codec.canonical_name == "vp8"
     for packet in container.demux(stream):
+        packets.seen += packet.size > 0
         if not packet.size or packet.is_discard or not (packets.count or packet.is_keyframe):
             continue
         if hides and not memoryview(packet)[0] & 0x10:

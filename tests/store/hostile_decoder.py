@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -74,6 +75,13 @@ def babble(_: str) -> NoReturn:
                 os.write(descriptor, b"x" * 65536)
             except OSError:
                 pass
+
+
+def limits(_: str) -> NoReturn:
+    """Say what the kernel allows; the refusal's detail is JSON."""
+    names = ("AS", "CPU", "FSIZE", "NPROC", "NOFILE", "CORE")
+    found = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names}
+    raise Refused("not_video", json.dumps(found))
 
 
 def fork(_: str) -> NoReturn:
@@ -152,11 +160,9 @@ def more_than_two_descriptors() -> None:
 
 
 def raise_limit() -> None:
-    import resource
-
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
 
 DEEDS: dict[str, Callable[[str], Any]] = {
-    deed.__name__: deed for deed in (sleep, spin, stop, crash, error, eat, shout, babble, fork, lie, reach)
+    deed.__name__: deed for deed in (sleep, spin, stop, crash, error, eat, shout, babble, limits, fork, lie, reach)
 }

@@ -132,6 +132,14 @@ class Hurried(Probe):
         return replace(super().job(purpose, size), cpu_s=1)
 
 
+async def test_fault_27_a_child_s_limits_are_the_kernel_s(hostile: Probe, tmp_path: Path) -> None:
+    """Fault 27: memory, processor time, written files, processes, descriptors and core dumps, none to be raised."""
+    said = (await refused(hostile, write(tmp_path / "x", "limits"))).detail
+    assert json.loads(said) == {
+        "AS": [512 << 20, 512 << 20], "CPU": [2, 3], "FSIZE": [0, 0], "NPROC": [0, 0], "NOFILE": [0, 0], "CORE": [0, 0],
+    }
+
+
 async def test_fault_27_a_child_cannot_fork(hostile: Probe, tmp_path: Path) -> None:
     assert (await refused(hostile, write(tmp_path / "x", "fork"))).detail == "0 forks"
 

@@ -87,6 +87,11 @@ class Answering(RequestHandler):
         return new_id()
 
     @cached_property
+    def chinese(self) -> bool:
+        """Whether the reader prefers Chinese to English."""
+        return speaks_chinese(self.request.headers.get("Accept-Language", ""))
+
+    @cached_property
     def lasting(self) -> dict[str, str]:
         """Headers that outlive a change of mind."""
         return {}
@@ -124,8 +129,7 @@ class Answering(RequestHandler):
             self.set_header("Retry-After", str(max(1, round(error.retry_after))))
         if status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
-        chinese = speaks_chinese(self.request.headers.get("Accept-Language", ""))
-        return msgspec.json.encode(problem(error, self.request.path[:300], self.request_id, chinese))
+        return msgspec.json.encode(problem(error, self.request.path[:300], self.request_id, self.chinese))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]

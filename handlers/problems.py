@@ -119,6 +119,12 @@ def speaks_chinese(accept_language: str) -> bool:
     return weights["zh"] > weights["en"]
 
 
+def detail(code: str, said: str, chinese: bool) -> str:
+    """What went wrong in a sentence for the reader: the hub's own, or in Chinese the one for its code."""
+    english, translated = WORDS.get(code, (code.replace("_", " ").capitalize(), said))
+    return (translated if chinese else said) or english
+
+
 def problem(error: HubError, instance: str, request_id: str, chinese: bool) -> dict[str, Any]:
     """The body of an error answer: stable `code`, words in the reader's language."""
     english, translated = WORDS.get(error.code, (error.code.replace("_", " ").capitalize(), error.code))
@@ -126,7 +132,7 @@ def problem(error: HubError, instance: str, request_id: str, chinese: bool) -> d
         "type": f"urn:vsh:problem:{error.code}",
         "title": translated if chinese else english,
         "status": status_of(error),
-        "detail": (translated if chinese and error.code in WORDS else error.detail) or english,
+        "detail": detail(error.code, error.detail, chinese),
         "instance": instance,
         "code": error.code,
         "request_id": request_id,

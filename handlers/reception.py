@@ -15,7 +15,7 @@ import structlog
 from hub import media
 from hub.errors import Conflict, DiskFull, HubError, Invalid, Unavailable
 from hub.media import USER_PURPOSES, Media, Previews
-from hub.upload import Upload, check_offset, check_open, check_size, gives_way
+from hub.upload import State, Upload, check_offset, check_open, check_size, gives_way
 
 if TYPE_CHECKING:
     from .answers import Rooms
@@ -59,8 +59,10 @@ class Reception:
         return (self.upload.owner, self.upload.lease) == (owner, lease)
 
     @property
-    def whole(self) -> bool:
-        return self.upload.whole(self.incoming.durable)
+    def complete(self) -> bool:
+        """Whether all bytes of a file are here that nobody looks into yet."""
+        upload = self.upload
+        return upload.state is State.RECEIVING and not upload.partial and upload.whole(self.incoming.durable)
 
     # --- who writes ---------------------------------------------------------------------------------------------
 
@@ -104,7 +106,7 @@ class Reception:
     async def recover(self) -> None:
         """Ask the disk how much there is, once after a start."""
         if not self.known:
-            self.heard(await self.incoming.recover())
+            await self.incoming.recover()
             self.known = True
 
     async def write(self, chunk: bytes, visitor: Visitor | None = None) -> None:
@@ -235,14 +237,14 @@ class Reception:
     def check(self) -> asyncio.Future[None]:
         """All bytes of an upload that is known by its id are here; done when it is a record or rejected."""
         if self.checking is None:
+            self.upload = self.rooms.receptions.book.complete(self.upload)
             self.checking = asyncio.ensure_future(self.look())
             self.rooms.runner.own(self.checking)
         return self.checking
 
     async def look(self) -> None:
         """Look into the file, however often it takes, until there is a record or a refusal."""
-        book, runner, pause = self.rooms.receptions.book, self.rooms.runner, FIRST_PAUSE_S
-        self.upload = book.complete(self.upload)
+        pause = FIRST_PAUSE_S
         while True:
             try:
                 await self.assemble()
@@ -255,8 +257,9 @@ class Reception:
             except Conflict:
                 break  # an earlier try has made the record
             except HubError as refusal:
-                self.upload, effects = book.reject(self.upload, refusal, self.rooms.clock.wall())
-                await runner.decide(effects)
+                book, wall = self.rooms.receptions.book, self.rooms.clock.wall()
+                self.upload, effects = book.reject(self.upload, refusal, wall)
+                await self.rooms.runner.decide(effects)
                 break
         for part in self.upload.parts:
             await self.rooms.receptions.drop(part)
@@ -264,7 +267,7 @@ class Reception:
 
     async def assemble(self) -> None:
         """Put the parts together, from the beginning where an earlier try has not come to its end."""
-        if not self.upload.parts or self.whole:
+        if not self.upload.parts or self.upload.whole(self.incoming.durable):
             return
         async with self.turn:
             await self.incoming.restart()

@@ -55,7 +55,7 @@ class Receptions:
     async def resume(self, reception: Reception) -> None:
         """Go on with what may have all its bytes."""
         await reception.learn()
-        if reception.whole or reception.upload.parts:
+        if reception.complete or reception.upload.parts and reception.upload.state is State.RECEIVING:
             await reception.check()
 
     def adopt(self, upload: Upload, size: int, heard_at: float) -> Reception:
@@ -115,7 +115,7 @@ class Receptions:
         check_open(upload)
         if reception is None:
             reception = self.open.get(id) or self.adopt(upload, 0, self.rooms.clock.now())
-        if id in self.book.expired(self.rooms.clock.now()) and reception.visitor is None:
+        if reception.visitor is None and self.book.late(id, self.rooms.clock.now()):
             await self.end(reception)
             check_open(reception.upload)
         return reception
@@ -126,8 +126,10 @@ class Receptions:
             await reception.send_away()
             check_open(reception.upload)
             reception.upload, effects = self.book.end(reception.upload, self.rooms.clock.wall())
-            await self.rooms.runner.carry_out(effects)
-            await self.drop(reception.upload.id)
+            try:
+                await self.rooms.runner.carry_out(effects)
+            finally:
+                await self.drop(reception.upload.id)
 
     async def drop(self, id: str) -> None:
         """Remove the bytes of an upload that is gone."""
@@ -141,10 +143,10 @@ class Receptions:
 
     async def expire(self) -> None:
         """Let go of the uploads that have waited too long, and of those whose lease is over."""
-        core, late = self.rooms.runner.core, set(self.book.expired(self.rooms.clock.now()))
+        core, now = self.rooms.runner.core, self.rooms.clock.now()
         for id, reception in list(self.open.items()):
             upload = reception.upload
-            over = id in late or upload.lease is not None and upload.lease not in core.leases
+            over = self.book.late(id, now) or upload.lease is not None and upload.lease not in core.leases
             if over and upload.version and upload.state is State.RECEIVING and reception.visitor is None:
                 await self.end(reception)
 

@@ -18,6 +18,7 @@ from hub.upload import State, Upload, put_together
 
 from . import tus_headers as said
 from .base import Endpoint, check_id
+from .problems import detail
 from .reception import Reception
 from .uploads import Receiving
 
@@ -80,6 +81,7 @@ class TusEndpoint(Receiving):
 
     async def end_body(self, reception: Reception) -> None:
         """The body has come: its bytes are durable now; a file that is whole is looked into, for a while."""
+        self.concluding = True
         try:
             if self.lease is not None:
                 self.rooms.runner.core.lease_of(self.lease)
@@ -87,8 +89,7 @@ class TusEndpoint(Receiving):
         except HubError as error:
             await self.give_up(error)
             raise
-        self.concluding = True
-        if reception.whole and not reception.upload.partial:
+        if reception.complete:
             await asyncio.wait([reception.check()], timeout=CHECK_S)
 
     def tell_offset(self, reception: Reception) -> None:
@@ -200,7 +201,7 @@ class Uploads(TusEndpoint):
         id = reception.upload.id
         self.set_header("Location", f"/api/uploads/{id}" + (f"?job={self.job}" if self.job else ""))
         self.tell_offset(reception)
-        self.answer(upload_view(await self.look(id)), 201)
+        self.answer(upload_view(await self.look(id), self.chinese), 201)
 
 
 class OneUpload(TusEndpoint):
@@ -270,7 +271,7 @@ class OneUpload(TusEndpoint):
         found = await self.look(id)
         if isinstance(found, Reception):
             await found.learn()
-        self.answer(upload_view(found))
+        self.answer(upload_view(found, self.chinese))
 
 
 class UploadLimits(Endpoint):
@@ -289,22 +290,25 @@ class UploadLimits(Endpoint):
         })
 
 
-def upload_view(found: Reception | Upload | Media) -> dict[str, Any]:
-    """An upload; its id is the media's id."""
+def upload_view(found: Reception | Upload | Media, chinese: bool) -> dict[str, Any]:
+    """An upload; its id is the media's id. What is wrong with it is said in the reader's language."""
     if isinstance(found, Media):
         return {
             "id": found.id, "purpose": found.purpose, "offset": found.size, "length": found.size,
             "sha256": found.sha256, "state": State.READY if found.facts else State.CHECKING,
         }
     upload = found if isinstance(found, Upload) else found.upload
-    offset = upload.length
-    if isinstance(found, Reception) and upload.state is State.RECEIVING:
+    offset, state = upload.length, upload.state
+    if isinstance(found, Reception) and state is State.RECEIVING:
         offset = found.incoming.durable
+        if found.complete:
+            state = State.CHECKING  # in a moment: the hub has just started
     view: dict[str, Any] = {
-        "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": upload.state,
+        "id": upload.id, "purpose": upload.purpose, "offset": offset, "length": upload.length, "state": state,
     }
     if upload.problem is not None:
-        view["problem"] = upload.problem
+        code = upload.problem.code
+        view["problem"] = {"code": code, "detail": detail(code, upload.problem.detail, chinese)}
     return view
 
 

@@ -66,11 +66,15 @@ class Receiving(Endpoint):
 
     def sent_away(self) -> None:
         """A newer request goes on with this upload: say so, and hang up."""
-        self.rooms.runner.own(self.refuse(gone_on()))
+        self.rooms.runner.own(self.say_goodbye())
         asyncio.get_running_loop().call_later(FAREWELL_S, self.hang_up)
 
+    async def say_goodbye(self) -> None:
+        if not self.concluding:  # else it is just being answered, and learns of it there
+            await self.refuse(gone_on())
+
     def hang_up(self) -> None:
-        if not self._finished:
+        if not self._finished and not self.concluding:
             self.connection.close()
 
     def on_connection_close(self) -> None:

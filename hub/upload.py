@@ -198,12 +198,11 @@ class Uploads:
         each = self.underway.get(id)
         return 0.0 if each is None else max(0.0, each.heard_at + self.limits.life_s - now)
 
-    def expired(self, now: float) -> list[str]:
-        """The uploads that have waited too long for their next byte, or to be part of another."""
-        return [
-            id for id, each in self.underway.items()
-            if each.upload.state is State.RECEIVING and now - each.heard_at >= self.limits.life_s
-        ]
+    def late(self, id: str, now: float) -> bool:
+        """Whether an upload has waited too long for its next byte, or to be part of another."""
+        each = self.underway.get(id)
+        receiving = each is not None and each.upload.state is State.RECEIVING
+        return receiving and self.expires_in(id, now) == 0
 
     # --- ending -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import DeleteOne, InsertOne, ReplaceOne
@@ -148,8 +149,8 @@ class MongoStore:
     def wrote(self, document: dict[str, Any] | None, record: Any) -> bool:
         """Whether this hub has stored exactly this: its version alone may be that of another change of its own."""
         return (
-            document is not None and document.get(WRITER) == self.writer and document["version"] == record.version
-            and to_record(type(record), document) == record
+            document is not None and document.get(WRITER) == self.writer and document.get("version") == record.version
+            and readable(type(record), [document]) == [record]
         )
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -159,7 +160,8 @@ class MongoStore:
 
     async def find(self, kind: type[R], **equal: Any) -> R | None:
         document: Any = await self.ask(lambda: self.durable[kind].find_one(to_filter(equal)))
-        return None if document is None else to_record(kind, document)
+        found = readable(kind, [] if document is None else [document])
+        return found[0] if found else None
 
     async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
         async def read() -> list[dict[str, Any]]:
@@ -167,7 +169,7 @@ class MongoStore:
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
-        return [to_record(kind, document) for document in await self.ask(read)]
+        return readable(kind, await self.ask(read))
 
     async def count(self, kind: type[Any], **equal: Any) -> int:
         return int(await self.ask(lambda: self.durable[kind].count_documents(to_filter(equal))))
@@ -188,6 +190,18 @@ class MongoStore:
 
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))
+
+
+def readable(kind: type[R], documents: Sequence[dict[str, Any]]) -> list[R]:
+    """The records of these documents; one that makes no sense is left where it is, in nobody's way, and named."""
+    records: list[R] = []
+    for document in documents:
+        try:
+            records.append(to_record(kind, document))
+        except msgspec.ValidationError as error:
+            collection = KINDS[kind].collection
+            log.error("unreadable_record", collection=collection, id=str(document["_id"]), detail=str(error))
+    return records
 
 
 def kind_of(change: Save | Delete) -> type[Any]:

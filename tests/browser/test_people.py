@@ -69,7 +69,6 @@ async def test_wrong_credentials_are_told_in_the_form(screens: Screens) -> None:
     await page.fill("#password", "short")
     await page.keyboard.press("Enter")
     await expect(page.locator(".sign .problem")).to_have_text("The password needs at least 8 characters.")
-    screens.expect_complaint("422")
 
 
 async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:
@@ -90,7 +89,6 @@ async def test_a_refused_file_is_told_in_the_reader_s_language(screens: Screens)
     fake = {"name": HOSTILE, "mimeType": "video/mp4", "buffer": b"this is no video"}
     await page.set_input_files("#video-file", fake)  # type: ignore[arg-type]
     await expect(step(page, "video").locator(".problem")).to_contain_text(re.compile("[\u4e00-\u9fff]"))
-    screens.expect_complaint("422")
     text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
     await page.set_input_files("#video-file", text)  # type: ignore[arg-type]
     await expect(step(page, "video").locator(".problem")).to_have_text("“notes.txt”不是视频。")

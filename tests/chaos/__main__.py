@@ -12,6 +12,7 @@ import asyncio
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ from .round import Outcome, Round
 def main(rounds: int, tasks: int, faults: int, seed: int | None, only: int | None, verbose: bool) -> None:
     """Kill, stop and cut off real processes while tasks flow, and see whether every promise holds."""
     adopt_orphans()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it cleans up, also where a shell ignores it for us
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     clip = place / "clip.mp4"

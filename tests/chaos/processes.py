@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from store.embedded import bound_to_parent
+
 ROOT = Path(__file__).parents[2]
 PR_SET_CHILD_SUBREAPER = 36
 GOODBYE_S = 30.0
@@ -50,10 +52,11 @@ class Supervised:
         self.watch = asyncio.create_task(self.supervise())
 
     async def spawn(self) -> None:
+        prefix, before_exec = bound_to_parent()
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.command, cwd=ROOT, env={**os.environ, **self.environment}, stdout=log, stderr=log,
-                stdin=asyncio.subprocess.DEVNULL,
+                *prefix, *self.command, cwd=ROOT, env={**os.environ, **self.environment}, stdout=log, stderr=log,
+                stdin=asyncio.subprocess.DEVNULL, preexec_fn=before_exec,
             )
 
     async def supervise(self) -> None:

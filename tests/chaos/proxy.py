@@ -69,18 +69,28 @@ class Proxy:
                 await self.moving.wait()
                 far_reader, ends.far = await asyncio.open_connection("127.0.0.1", self.target)
                 await self.pass_on(ends, reader, far_reader)
+                if not ends.orphaned:
+                    ends.close()
+                    return
+            ends.reset()
         except (OSError, asyncio.CancelledError):
-            pass  # whoever is left is told below
+            ends.reset()
         finally:
             del self.flows[this]
-            ends.reset()
 
     async def pass_on(self, ends: Ends, near: asyncio.StreamReader, far: asyncio.StreamReader) -> None:
+        """Pass on in both directions until one of them has ended.
+
+        Raises:
+            OSError: it did not end properly.
+        """
         assert ends.far is not None
         back = asyncio.create_task(self.pump(far, ends.near, ends))
         out = asyncio.create_task(self.pump(near, ends.far, ends))
         try:
-            await asyncio.wait((out, back), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((out, back), return_when=asyncio.FIRST_COMPLETED)
+            for pump in done:
+                pump.result()
             if ends.orphaned:
                 await out
             elif out.done():
@@ -94,16 +104,15 @@ class Proxy:
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: Ends) -> None:
         """Pass on what comes, until it ends; what comes for an end that is gone is the end."""
-        with suppress(OSError):
-            while data := await reader.read(PIECE):
-                await self.moving.wait()
-                if ends.orphaned:
-                    return
-                writer.write(data)
-                await writer.drain()
+        while data := await reader.read(PIECE):
             await self.moving.wait()
-            if writer.can_write_eof() and not ends.orphaned:
-                writer.write_eof()
+            if ends.orphaned:
+                return
+            writer.write(data)
+            await writer.drain()
+        await self.moving.wait()
+        if writer.can_write_eof() and not ends.orphaned:
+            writer.write_eof()
 
 
 class Ends:
@@ -119,6 +128,12 @@ class Ends:
             self.orphaned = True
             reset(self.far)
 
+    def close(self) -> None:
+        """End it properly, once all that was written has arrived."""
+        for writer in (self.near, self.far):
+            if writer is not None:
+                writer.close()
+
     def reset(self) -> None:
         for writer in (self.near, self.far):
             if writer is not None:
@@ -126,7 +141,7 @@ class Ends:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as a crashed peer does, with RST instead of FIN; one that has ended properly is left alone."""
+    """End a connection as a crashed peer does, with RST instead of FIN."""
     connection = writer.get_extra_info("socket")
     if connection is not None and not writer.is_closing():
         with suppress(OSError):

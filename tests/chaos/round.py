@@ -217,7 +217,8 @@ class Round:
             found = await checks.look(store, self.told, self.viewers, self.folder)
         await self.download(found)
         self.outcome.broken += found.complaints
-        self.outcome.states, self.outcome.seen = found.states, found.seen
+        self.outcome.states = found.states
+        self.outcome.seen += found.seen
         self.outcome.seen["asked again"] = self.told.again
 
     async def all_ended(self, store: Any) -> bool:

@@ -102,6 +102,8 @@ async def test_a_file_that_is_refused_is_204_and_get_says_why(api: Api) -> None:
         upload = await state_of(person, url)
         assert upload["state"] == "rejected" and upload["problem"]["code"] == "not_video"
         assert upload["problem"]["detail"] and upload["offset"] == upload["length"] == len(content)
+        chinese = fine(await person("GET", url, None, {"Accept-Language": "zh-CN"}))
+        assert chinese["problem"] == {"code": "not_video", "detail": "无法识别的视频文件"}
         assert await offset_of(person, url) == len(content)
         refused(await patch(person, url, len(content), b"x"), 403, "upload_finished")
         refused(await other("GET", url), 404, "not_found")

@@ -1,12 +1,10 @@
-"""Uploads over time: requests that hang, a hub that starts anew, a disk that fills, a database that is away."""
+"""Uploads over time: requests that hang, and a hub that starts anew."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import signal
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,14 @@ from typing import Any
 import pytest
 
 import handlers.reception
-import handlers.tus
 import handlers.uploads
-from hub.__main__ import Hub
 from hub.effects import Save
-from hub.errors import DiskFull, Unavailable
-from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.upload import Upload
-from store.embedded import Embedded
-from store.mongo import MongoStore, connect
-from tests.handlers.running import (
-    Api, Person, Place, database_is_back, eventually, fine, metadata, one_loop, refused, settings_for, small_video,
+from tests.handlers.running import Api, Person, Place, eventually, fine, metadata, one_loop, refused
+from tests.handlers.tus import (
+    TUS, begun, checksum, create, delete, head, incoming, lives, moved, offset_of, patch, whole,
 )
-from tests.handlers.tus import BYTES, TUS, begun, create, delete, head, incoming, offset_of, patch
 from tests.odd_media import WEBCAM
 
 pytestmark = one_loop
@@ -48,14 +40,6 @@ async def sending(api: Api, person: Person, count: int) -> tuple[str, Any]:
             yield reader
 
     return url, hanging()
-
-
-async def whole(api: Api, person: Person, url: str) -> None:
-    """Check that the video has arrived."""
-    async with asyncio.timeout(20):
-        while (upload := await person.get(url))["state"] == "checking":
-            await asyncio.sleep(0.02)
-    assert (upload["state"], upload["sha256"]) == ("ready", hashlib.sha256(VIDEO).hexdigest())
 
 
 # --- a request that hangs ---------------------------------------------------------------------------------------
@@ -96,6 +80,49 @@ async def test_deleting_makes_it_leave(api: Api) -> None:
             assert b" 409 " in await reader.readline()
 
 
+async def test_deleting_at_the_last_byte_leaves_a_file_or_nothing(api: Api) -> None:
+    person = await api.user()
+    for _ in range(10):
+        url = await create(person, len(VIDEO))
+        sent, deleted = await asyncio.gather(patch(person, url, 0, VIDEO), delete(person, url))
+        assert (sent.status, deleted.status) in {(204, 204), (204, 403), (409, 204), (410, 204), (204, 404)}
+        if deleted.status == 204:
+            refused(await person("GET", url), 410, "upload_gone")
+        else:
+            await whole(api, person, url)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_p2_whatever_is_asked_at_once_the_bytes_are_those_sent(api: Api, seed: int) -> None:
+    """P2: six clients of one upload who know nothing of each other, some with checksums, some that hang up."""
+    person, dice = await api.user(), random.Random(seed)
+    url = await create(person, len(VIDEO))
+    statuses: set[int] = set()
+
+    async def meddle() -> None:
+        while True:
+            answer = await head(person, url)
+            offset = int(answer.headers["upload-offset"])
+            if offset == len(VIDEO):
+                return
+            end = min(len(VIDEO), offset + dice.randrange(1, 30_000))
+            at = offset
+            way = dice.randrange(5)
+            if way == 0:
+                at = max(0, at + dice.choice((-1, 1, 5000)))
+            content = VIDEO[at:at + end - offset]
+            if way == 1:
+                async with api.connection(begun(person, url, offset, len(content) + 1).encode() + content):
+                    await asyncio.sleep(dice.random() / 50)  # how long it lives
+                continue
+            more = {"Upload_Checksum": checksum("sha1", content if dice.random() < 0.7 else b"")} if way == 2 else {}
+            statuses.add((await patch(person, url, at, content, **more)).status)
+
+    await asyncio.gather(*(meddle() for _ in range(6)))
+    await whole(api, person, url)
+    assert 204 in statuses and statuses <= {204, 403, 409, 413, 460}
+
+
 async def test_looking_does_not_make_it_leave(api: Api) -> None:
     person = await api.user()
     url, hanging = await sending(api, person, 100_001)
@@ -129,40 +156,6 @@ async def test_a_silent_client_is_hung_up_on_and_can_go_on(api: Api, monkeypatch
 
 
 # --- a hub that starts anew -------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def lives(place: Place, folder: Path) -> AsyncIterator[Callable[[], Any]]:
-    """Hubs one after the other on the same files and database; call it for the next one's Api."""
-    client = connect(place.mongo_uri)
-    store = MongoStore(client, f"lives_{new_id()}", new_id())
-    await store.prepare()
-    running: list[tuple[Hub, Api]] = []
-
-    async def end() -> None:
-        for hub, api in running:
-            api.close()
-            await hub.stop()
-        running.clear()
-
-    async def next_life() -> Api:
-        await end()
-        hub = Hub(settings_for(folder), store)
-        await hub.start()
-        running.append((hub, Api(hub, folder)))
-        return running[0][1]
-
-    try:
-        yield next_life
-    finally:
-        await end()
-        await client.drop_database(store.database.name)
-        client.close()
-
-
-def moved(person: Person, api: Api) -> Person:
-    """The same person at the next hub."""
-    return Person(api, person.user, person.token)
 
 
 async def test_p1_an_upload_goes_on_after_a_restart(place: Place, tmp_path: Path) -> None:
@@ -271,144 +264,3 @@ async def test_parts_are_put_together_after_a_restart(
                 await asyncio.sleep(0.02)
         assert (await api("GET", videos[0]["content_url"])).body == VIDEO
         await eventually(lambda: incoming(api) == [])
-
-
-# --- disk and database ------------------------------------------------------------------------------------------
-
-
-async def test_fault_16_a_disk_that_fills_keeps_what_found_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 16: 507, the offset is honest, and the upload goes on once there is room."""
-    person = await api.user()
-    url = await create(person, len(VIDEO))
-    fine(await patch(person, url, 0, VIDEO[:50_000]), 204)
-    real = os.write
-
-    def full(file: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as context:
-        context.setattr(os, "write", full)
-        refused(await patch(person, url, 50_000, VIDEO[50_000:]), 507, "disk_full")
-        assert await offset_of(person, url) == 50_000
-    assert os.write is real
-    fine(await patch(person, url, 50_000, VIDEO[50_000:]), 204)
-    await whole(api, person, url)
-
-
-async def test_fault_16_what_has_no_room_is_refused_before_it_comes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 71: declared lengths are held against the free disk."""
-    person = await api.user()
-
-    async def room() -> tuple[int, int]:
-        return 1_000_000, 150_000
-
-    monkeypatch.setattr(api.hub.rooms.files, "room", room)
-    async with api.unchanged():
-        told = {**TUS, "Upload-Length": str(len(VIDEO)), "Upload-Metadata": metadata(purpose="video")}
-        answer = await person("POST", "/api/uploads", b"", told)
-        refused(answer, 507, "disk_full")
-        assert int(answer.headers["retry-after"]) > 0
-        refused(await person.upload(VIDEO), 507, "disk_full")
-        assert (await person.get("/api/uploads/limits"))["uploads"]["used"] == 0
-
-
-async def test_fault_17_a_failed_sync_is_said_once_and_never_acknowledged(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """P1, fault 17."""
-    person = await api.user()
-    url = await create(person, len(VIDEO))
-    fine(await patch(person, url, 0, VIDEO[:50_000]), 204)
-
-    def fail(file: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as context:
-        context.setattr(os, "fdatasync", fail)
-        refused(await patch(person, url, 50_000, VIDEO[50_000:100_000]), 503, "unavailable")
-    assert await offset_of(person, url) == 50_000
-    fine(await patch(person, url, 50_000, VIDEO[50_000:]), 204)
-    await whole(api, person, url)
-
-
-async def test_a_poster_without_room_is_tried_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 16, at the end: the file waits in `checking` until there is room, and is not sent again."""
-    monkeypatch.setattr(handlers.tus, "CHECK_S", 0.05)
-    person, tries = await api.user(), 0
-    real = api.hub.rooms.files.save_poster
-
-    async def save_poster(media_id: str, jpeg: bytes) -> None:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise DiskFull("full")
-        await real(media_id, jpeg)
-
-    monkeypatch.setattr(api.hub.rooms.files, "save_poster", save_poster)
-    url = await create(person, len(VIDEO))
-    fine(await patch(person, url, 0, VIDEO), 204)
-    await whole(api, person, url)
-    assert tries == 3
-
-
-async def test_p12_bytes_go_on_while_the_database_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """P12: a whole file waits for the database in `checking`; nothing is sent again."""
-    monkeypatch.setattr(handlers.tus, "CHECK_S", 0.5)
-    (tmp_path / "own").mkdir()
-    mongod = Embedded(tmp_path / "own")
-    await mongod.start()
-    try:
-        async with lives(Place(mongod.uri, tmp_path), tmp_path / "hub") as next_life:
-            api = await next_life()
-            person = await api.user()
-            url = await create(person, len(VIDEO))
-            async with api.connection(begun(person, url, 0, len(VIDEO))) as (reader, writer):
-                writer.write(VIDEO[:1000])
-                await eventually(lambda: api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]].size == 1000)
-                os.kill(mongod.pid, signal.SIGSTOP)
-                try:
-                    writer.write(VIDEO[1000:])
-                    async with asyncio.timeout(30):
-                        assert b" 204 " in await reader.readline()
-                finally:
-                    os.kill(mongod.pid, signal.SIGCONT)
-            await database_is_back(api.hub)
-            await whole(api, person, url)
-        caplog.clear()  # it may have said that a commit had to wait
-    finally:
-        await mongod.stop()
-
-
-@pytest.mark.parametrize("which", [1, 2, 3])
-async def test_p3_fault_3_a_commit_that_is_done_and_told_as_failed(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, which: int
-) -> None:
-    """P3, fault 3: no record twice, none lost, whichever of an upload's commits it is."""
-    person, real, commits = await api.user(), api.hub.rooms.store.commit, 0
-
-    async def commit(changes: Any) -> Any:
-        nonlocal commits
-        outcomes = await real(changes)
-        commits += 1
-        if commits == which:
-            raise Unavailable("the answer was lost")
-        return outcomes
-
-    monkeypatch.setattr(api.hub.rooms.store, "commit", commit)
-    url = await create(person, len(VIDEO))
-    fine(await patch(person, url, 0, VIDEO), 204)
-    await whole(api, person, url)
-    other = await create(person, 1000)
-    fine(await delete(person, other), 204)
-    refused(await person("GET", other), 410, "upload_gone")
-    assert await api.hub.rooms.store.count(Media, owner=person.user.id) == 1 and commits >= 4
-    caplog.clear()  # that a commit had to be repeated
-
-
-async def test_a_small_file_by_one_request_is_ready_when_it_is_answered(api: Api) -> None:
-    person = await api.user()
-    sent = {**BYTES, "Upload-Length": str(len(small_video())), "Upload-Metadata": metadata(purpose="video")}
-    upload = fine(await person("POST", "/api/uploads", small_video(), sent), 201)
-    assert (upload["state"], upload["sha256"]) == ("ready", hashlib.sha256(small_video()).hexdigest())

@@ -1,12 +1,20 @@
-"""What a tus client says and hears, request by request."""
+"""What a tus client says and hears, request by request, also over several lives of a hub."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from tests.handlers.running import Answer, Api, Person, fine, metadata
+from hub.__main__ import Hub
+from hub.ids import new_id
+from store.mongo import MongoStore, connect
+from tests.handlers.running import Answer, Api, Person, Place, fine, metadata, settings_for
+from tests.odd_media import WEBCAM
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -65,3 +73,45 @@ def begun(person: Person, url: str, offset: int, length: int | None) -> str:
 def incoming(api: Api) -> list[str]:
     """The files that are still coming in."""
     return [name for name in api.files() if ".incoming" in name]
+
+
+async def whole(api: Api, person: Person, url: str) -> None:
+    """Check that the webcam's video has arrived."""
+    async with asyncio.timeout(20):
+        while (upload := await person.get(url))["state"] == "checking":
+            await asyncio.sleep(0.02)
+    assert (upload["state"], upload["sha256"]) == ("ready", hashlib.sha256(WEBCAM.read_bytes()).hexdigest())
+
+
+@asynccontextmanager
+async def lives(place: Place, folder: Path) -> AsyncIterator[Callable[[], Any]]:
+    """Hubs one after the other on the same files and database; call it for the next one's Api."""
+    client = connect(place.mongo_uri)
+    store = MongoStore(client, f"lives_{new_id()}", new_id())
+    await store.prepare()
+    running: list[tuple[Hub, Api]] = []
+
+    async def end() -> None:
+        for hub, api in running:
+            api.close()
+            await hub.stop()
+        running.clear()
+
+    async def next_life() -> Api:
+        await end()
+        hub = Hub(settings_for(folder), store)
+        await hub.start()
+        running.append((hub, Api(hub, folder)))
+        return running[0][1]
+
+    try:
+        yield next_life
+    finally:
+        await end()
+        await client.drop_database(store.database.name)
+        client.close()
+
+
+def moved(person: Person, api: Api) -> Person:
+    """The same person at the next hub."""
+    return Person(api, person.user, person.token)

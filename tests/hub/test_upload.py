@@ -178,23 +178,23 @@ def test_each_byte_gives_a_day_more() -> None:
     begin(uploads, upload("u1"))
     begin(uploads, upload("u2"))
     uploads.arrived("u1", 1, DAY - 1)
-    assert uploads.expired(DAY - 1) == [] and uploads.expires_in("u2", DAY - 1) == 1
-    assert uploads.expired(DAY) == ["u2"] and uploads.expires_in("u1", DAY) == DAY - 1
+    assert not uploads.late("u2", DAY - 1) and uploads.expires_in("u2", DAY - 1) == 1
+    assert uploads.late("u2", DAY) and not uploads.late("u1", DAY) and uploads.expires_in("u1", DAY) == DAY - 1
     uploads.arrived("gone", 1, DAY)
-    assert uploads.expires_in("gone", DAY) == 0
+    assert uploads.expires_in("gone", DAY) == 0 and not uploads.late("gone", DAY)
 
 
 def test_what_is_looked_into_does_not_expire() -> None:
     uploads = book()
     checking = uploads.complete(begin(uploads, upload("u1")))
-    assert uploads.expired(2 * DAY) == []
+    assert not uploads.late("u1", 2 * DAY)
     refused("upload_finished", Forbidden, check_open, checking)
 
 
 def test_an_upload_of_an_earlier_life_goes_on() -> None:
     uploads = book()
     uploads.know(upload(version=1), 400, -DAY + 5)
-    assert uploads.reserved("ann") == Usage(1000, 1) and uploads.expired(5) == ["u1"]
+    assert uploads.reserved("ann") == Usage(1000, 1) and uploads.late("u1", 5) and not uploads.late("u1", 4)
 
 
 # --- ending -----------------------------------------------------------------------------------------------------

@@ -10,11 +10,9 @@ import random
 import shutil
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.resuming import install
 from tests.resuming.client import padded
@@ -31,16 +29,7 @@ CLIENTS: dict[str, tuple[dict[str, object], ...]] = {  # with the options that t
     ),
     "uppy": ({}, {"chunkSize": 1_500_000}),
 }
-one_loop = pytest.mark.asyncio(loop_scope="module")
-pytestmark = one_loop
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hub(mongo_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HubProcess]:
-    process = HubProcess(mongo_uri, tmp_path_factory.mktemp("hub"))
-    await process.start()
-    yield process
-    process.stop()
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hub.effects import Effect, Publish
 from hub.errors import MediaRefused, Unavailable
 from hub.interface import Interface
 from hub.media import Facts, Previews, Purpose
-from hub.messages import Input
+from hub.messages import Input, Message
 from hub.runner import Runner
 from hub.task import Source, Task
 from hub.topics import Topics
@@ -72,13 +72,14 @@ class SimulatedHub(Runner):
     def __init__(self, world: World, life: Life) -> None:
         self.world = world
         self.life = life
-        self.ready = False
+        self.ready = self.looked_again = False
         self.creating: set[tuple[str, str]] = set()
         store = SimulatedStore(world, life.name)
         clock = Clock(world)
         views = Views(lambda path, expires: path, "videos", "backgrounds")
         core = Core(world.plan.rules, world.new_id, links, world.random.random)
         verifier: Any = Verifier(store, Files(), self.probe)  # type: ignore[arg-type]
+        self.receive, core.receive = core.receive, self.listen  # type: ignore[method-assign]
         super().__init__(core, store, clock, views, Topics(life.name), verifier)
         self.rooms: Any = SimpleNamespace(runner=self, store=store, clock=clock, views=views)
 
@@ -96,7 +97,7 @@ class SimulatedHub(Runner):
         self.follow(interfaces)
         self.own(self.watch_interfaces())
         self.ready = True
-        world.watch.hub_is_up(self)
+        world.watch.hub_is_up()
         world.tell("the hub is up with %d open tasks", len(self.core.tasks))
 
     async def watch_interfaces(self) -> None:
@@ -140,14 +141,23 @@ class SimulatedHub(Runner):
         self.world.watch.decided(self, effects)
         return super().decide(effects)  # type: ignore[return-value]
 
+    def listen(self, session: str, message: Message, now: float) -> list[Effect]:
+        effects = self.receive(session, message, now)
+        self.world.watch.received(session, message, effects)
+        return effects
+
     def publish(self, effect: Publish) -> None:
         self.world.watch.published(self, effect)
         super().publish(effect)
 
-    async def adopt(self, task_id: str) -> None:
+    async def read_again(self, task_id: str) -> None:
         self.world.watch.distrust(task_id)
-        await super().adopt(task_id)
+        await super().read_again(task_id)
         self.world.watch.distrust(task_id)
+
+    async def look_again(self) -> None:
+        await super().look_again()
+        self.looked_again = True
 
 
 def links(task: Task, lease: str) -> Link:

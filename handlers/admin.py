@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from hub import account
+from hub import account, views
 from hub.account import Role, User
 from hub.effects import Save
 from hub.errors import Conflict, Invalid, NotFound
@@ -195,6 +195,7 @@ class Stats(AdminEndpoint):
             "users": await store.count(User),
             "media": await store.count(Media),
             "viewers": len(self.rooms.runner.viewers),
+            "space": views.space(self.rooms.sweeper.report),
             "disk": {name: {"total": usage.total, "free": usage.free} for name, usage in space.items()},
         })
 

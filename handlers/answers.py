@@ -21,6 +21,7 @@ from hub.links import Links
 from hub.ports import Clock, Files, Passwords, Probe, Store, Tokens
 from hub.runner import Runner
 from hub.settings import Settings
+from hub.sweeper import Sweeper
 from hub.views import Views
 
 from .identity import Identities
@@ -49,9 +50,8 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
-    and those who delete them; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
-    `receptions` are the files on their way in.
+    and those who delete them; `creating` are the (user, Idempotency-Key) pairs whose request is under way; `registry`
+    follows the records of interface services; `receptions` are the files on their way in; `sweeper` tidies up.
     """
 
     settings: Settings
@@ -71,6 +71,7 @@ class Rooms:
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)
+    sweeper: Sweeper = field(init=False)
 
 
 class Answering(RequestHandler):

@@ -170,17 +170,30 @@ class Result(Content):
 
 
 class Poster(Content):
-    """GET /posters/{id}: a small JPEG of a video or background."""
+    """GET /posters/{id}: a small JPEG of a video, background or result."""
 
     named = False
+    picture: ClassVar[str] = "poster"
 
     async def get(self, id: str) -> None:
         record = await self.rooms.store.get(Media, check_id(id))
         if record is None:
             raise NotFound("there is no such picture")
         self.check_owner(record.owner)
-        path = self.rooms.files.poster_path(id)
-        await self.serve(path, f"poster-{record.sha256}", "image/jpeg", "poster.jpg", record.created_at)
+        tag, name = f"{self.picture}-{record.sha256}", f"{self.picture}.jpg"
+        await self.serve(self.place(id), tag, "image/jpeg", name, record.created_at)
+
+    def place(self, id: str) -> Path:
+        return self.rooms.files.poster_path(id)
+
+
+class Strip(Poster):
+    """GET /posters/{id}/strip: eight pictures of a video, side by side."""
+
+    picture = "strip"
+
+    def place(self, id: str) -> Path:
+        return self.rooms.files.strip_path(id)
 
 
 def type_of(record: Media) -> str:
@@ -197,4 +210,5 @@ def routes(videos: str, backgrounds: str) -> list[tuple[str, type[Content]]]:
         (rf"/{backgrounds}/([^/]+)/([^/]+)", BackgroundInput),
         (r"/output/([^/]+)/([^/]+)", Result),
         (r"/posters/([^/]+)", Poster),
+        (r"/posters/([^/]+)/strip", Strip),
     ]

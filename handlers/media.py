@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from hub import sweeper
 from hub.effects import Delete
 from hub.errors import Conflict, NotFound
 from hub.media import Media, Purpose
 from hub.task import State, Task
 
 from .base import Endpoint, Rooms, check_id
-from .uploads import UserFiles
+from .uploads import UserFiles, told
 
 OPEN = (State.WAITING, State.PROCESSING)
 
@@ -44,7 +45,7 @@ class Item(Endpoint):
         return record
 
     async def get(self, id: str) -> None:
-        self.answer(self.rooms.views.media(await self.owned(id), self.rooms.clock.wall()))
+        self.answer(told(self.rooms, await self.owned(id)))
 
     async def delete(self, id: str) -> None:
         record = await self.owned(id)
@@ -98,11 +99,8 @@ class BackgroundCheck(Check):
 
 
 async def remove_bytes(rooms: Rooms, record: Media) -> None:
-    """Remove what a deleted record pointed at: its poster, and the content where no other record has the same."""
-    await rooms.files.delete_poster(record.id)
-    async with rooms.contents.of(record.sha256):
-        if await rooms.store.count(Media, sha256=record.sha256, purpose=record.purpose) == 0:
-            await rooms.files.delete(record.purpose, record.sha256)
+    """Remove what a deleted record pointed at: its previews, and the content where no other record has the same."""
+    await sweeper.remove_bytes(rooms.store, rooms.files, rooms.contents.of, record)
 
 
 ROUTES = [

@@ -14,7 +14,7 @@ import structlog
 
 from hub import media
 from hub.errors import Conflict, DiskFull, HubError, Invalid, Unavailable
-from hub.media import USER_PURPOSES, Media
+from hub.media import USER_PURPOSES, Media, Previews
 from hub.upload import State, Upload, check_offset, check_open, check_size, gives_way
 
 if TYPE_CHECKING:
@@ -205,31 +205,31 @@ class Reception:
         digest = await self.incoming.finish()
         if digest.size == 0:
             raise Invalid("the file is empty", code="empty_file")
-        facts = poster = None
+        facts = previews = None
         if upload.purpose in USER_PURPOSES:
-            facts, poster = await self.rooms.probe(self.incoming.path, upload.purpose)
+            facts, previews = await self.rooms.probe(self.incoming.path, upload.purpose)
         record = Media(
             upload.id, upload.owner, upload.purpose, media.clean_name(upload.name, upload.purpose),
             upload.content_type[:100], digest.size, digest.sha256, digest.md5, facts, self.rooms.clock.wall(),
             upload.task_id,
         )
         async with self.rooms.contents.of(digest.sha256):
-            await self.keep(record, poster)
+            await self.keep(record, previews)
         return record
 
-    async def keep(self, record: Media, poster: bytes | None) -> None:
-        """Poster, content, record, in this order: what a record points at is there.
+    async def keep(self, record: Media, previews: Previews | None) -> None:
+        """Previews, content, record, in this order: what a record points at is there.
 
         Raises:
             Unavailable: the database does not answer; where that is known before, nothing is left behind.
         """
         self.rooms.runner.check_ready()
-        if poster:
-            await self.rooms.files.save_poster(record.id, poster)
         try:
+            if previews is not None:
+                await self.rooms.files.save_previews(record.id, previews)
             await self.incoming.seal(record.purpose)
         except HubError:
-            await self.rooms.files.delete_poster(record.id)
+            await self.rooms.files.delete_previews(record.id)
             raise
         effects = self.rooms.receptions.book.accept(self.upload, record, self.rooms.clock.wall())
         await self.rooms.runner.carry_out(effects)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+from hub import views
 from hub.errors import HubError, TooLarge, Unsupported
 from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.upload import Upload
 
-from .base import Endpoint
+from .base import Endpoint, Rooms
 from .multipart import FormReader
 from .reception import Reception, gone_on
 
@@ -163,7 +164,15 @@ class UserFiles(Receiving):
             self.reception.call(name, file.content_type)
         record = await self.conclude()
         self.set_header("Location", f"{self.request.path}/{record.id}")
-        self.answer(self.rooms.views.media(record, self.rooms.clock.wall()), 201)
+        self.answer(told(self.rooms, record), 201)
+
+
+def told(rooms: Rooms, record: Media) -> dict[str, Any]:
+    """A file's record, and for a video what each model would make of it."""
+    shown = rooms.views.media(record, rooms.clock.wall())
+    if record.purpose is not Purpose.VIDEO or record.facts is None:
+        return shown
+    return {**shown, "models": [views.verdict(each) for each in rooms.runner.core.verdicts(record.facts)]}
 
 
 def acceptable(content_type: str, purpose: Purpose) -> bool:

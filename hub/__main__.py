@@ -23,9 +23,9 @@ from handlers.inputs import Inputs
 from handlers.receptions import Receptions
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
-from store.files import Files
 from store.passwords import Passwords
 from store.probe import Probe
+from store.space import Space
 from store.tokens import Tokens
 from worker.local import LocalWorker
 
@@ -37,10 +37,12 @@ from .core import Core, Link
 from .ids import new_id
 from .links import Links
 from .media import Purpose
+from .media_commands import make_files, media
 from .ports import Store
 from .rules import Rules
 from .runner import Runner
 from .settings import Settings
+from .sweeper import Sweeper
 from .task import Source, Task
 from .topics import Topics
 from .upload import Limits, Uploads
@@ -95,7 +97,9 @@ class Hub:
         probe = Probe()
         self.parts.push_async_callback(probe.stop)
         await probe.start()
-        views = Views(links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path)
+        views = Views(
+            links.sign, settings.upload_url_path, settings.upload_backgrounds_url_path, settings.result_keep_days,
+        )
         core = Core(
             make_rules(settings), new_id, lambda task, lease: link(links, settings, task, lease), random.random,
         )
@@ -115,6 +119,10 @@ class Hub:
         await self.rooms.receptions.start()
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
+        self.rooms.sweeper = Sweeper(
+            store, files, Space(files), clock, self.rooms.contents.of, self.runner.carry_out, settings.result_keep_days,
+        )
+        self.runner.own(self.rooms.sweeper.run())
         self.listen()
         self.pushers = Pushers(self.rooms)
         self.runner.own(self.pushers.run())
@@ -160,20 +168,6 @@ def no_collections() -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
         gc.enable()
-
-
-def make_files(settings: Settings) -> Files:
-    """Where bytes live; what is coming in lies beside the videos, so that sealing is a rename."""
-    output = settings.output_dir
-    return Files(
-        {
-            Purpose.VIDEO: settings.upload_videos_dir, Purpose.BACKGROUND: settings.upload_backgrounds_dir,
-            Purpose.RESULT: output / "results", Purpose.MASK: output / "masks",
-            Purpose.FOREGROUND: output / "foregrounds", Purpose.PREVIEW: output / "previews",
-        },
-        settings.upload_videos_dir / ".incoming",
-        settings.data_dir / "posters",
-    )
 
 
 def make_limits(settings: Settings) -> Limits:
@@ -269,6 +263,7 @@ async def greet(hub: Hub) -> None:
 
 cli.add_command(user)
 cli.add_command(interface)
+cli.add_command(media)
 
 if __name__ == "__main__":
     cli()

@@ -15,7 +15,7 @@ from . import messages, task as moves
 from .effects import Delete, Effect, Publish, Save, Send, Verify
 from .errors import Conflict, Invalid, NotFound
 from .interface import Interface, OfferedModel
-from .media import Media, Mismatch
+from .media import Facts, Media, Mismatch
 from .messages import Accept, Bye, Decline, Drain, Failed, Hello, Message, Progress, Renew, Result, Status
 from .offers import Offers
 from .outlook import Outlook, Outlooks
@@ -24,6 +24,7 @@ from .roster import Roster
 from .rules import Rules
 from .session import WorkerSession
 from .task import IllegalMove, Lease, LeaseLost, Problem, State, Task
+from .verdict import Verdict, judge, misfit
 from .workload import REFUSED, Report, Workload
 
 
@@ -100,11 +101,15 @@ class Core:
         """A user's new task.
 
         Raises:
-            Invalid: no worker has ever offered that model.
+            Invalid: no worker has ever offered that model, or the video is more than it takes.
         """
         if task.model not in self.models:
             known = ", ".join(sorted(self.models)) or "none yet"
             raise Invalid(f"no interface service offers the model {task.model!r}; known: {known}", code="unknown_model")
+        model = self.models[task.model]
+        if misfit(model, task.video.facts) is not None:
+            limits = f"{model.max_pixels or 'any number of'} pixels and {model.max_frames or 'any number of'} frames"
+            raise Invalid(f"{task.model} takes videos of up to {limits}", code="does_not_fit")
         self.work.wait(task, now)
         return [Save(task, 0), Publish(task, messages.CREATED), *self.dispatch(now)]
 
@@ -346,6 +351,14 @@ class Core:
     def outlook(self, task: Task) -> Outlook:
         """What can be told about an open task; what is not known is None."""
         return self.outlooks.of(task)
+
+    def verdicts(self, facts: Facts) -> list[Verdict]:
+        """What can be told of a video for each model, by the models' names."""
+        told = []
+        for name, model in sorted(self.models.items()):
+            staff = self.outlooks.staff(name)
+            told.append(judge(model, facts, self.work.estimates.span(name, facts), staff.present, staff.usable))
+        return told
 
     def ready_workers(self, model: str) -> int:
         """How many connected workers take offers for a model."""

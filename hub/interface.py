@@ -57,12 +57,14 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
-    """A model that some interface service has offered at least once; `id` is the model's name."""
+    """A model that some interface service has offered at least once; `id` is the model's name, a limit of 0 is none."""
 
     id: str
     alias: str
     description: str
     version: int = 1
+    max_pixels: int = 0
+    max_frames: int = 0
 
 
 def new_token() -> str:
@@ -131,4 +133,6 @@ def refused(field: str, expected: str) -> Invalid:
 
 def offered(model: Model) -> OfferedModel:
     """What is remembered of a model that a worker offers."""
-    return OfferedModel(model.name, model.alias, model.description)
+    return OfferedModel(
+        model.name, model.alias, model.description, max_pixels=model.max_pixels, max_frames=model.max_frames,
+    )

@@ -60,6 +60,18 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Previews:
+    """Small JPEGs of a file: a poster of at most 640 pixels on its long side, and of a film a strip.
+
+    The strip is eight pictures from all over the film side by side, each at most 160 pixels on its long side; it is
+    empty where there is none.
+    """
+
+    poster: bytes
+    strip: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """One user's named file: the record, apart from the bytes it points at (by `sha256`).
 

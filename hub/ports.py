@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .account import User
 from .effects import Delete, Outcome, Save
-from .media import Facts, Purpose
+from .media import Facts, Media, Previews, Purpose
+from .retention import Found
 
 R = TypeVar("R")
 
@@ -43,6 +44,9 @@ class Store(Protocol):
 
     async def count(self, kind: type[Any], **equal: Any) -> int: ...
 
+    async def present(self, kind: type[Any], field: str, values: Sequence[Any], **equal: Any) -> set[Any]:
+        """Those of `values` that some record has in `field`."""
+
     async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
         """The sum of a field."""
 
@@ -53,8 +57,8 @@ class Store(Protocol):
 class Probe(Protocol):
     """Looks into a file without trusting it."""
 
-    async def __call__(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
-        """The facts and a small JPEG.
+    async def __call__(self, path: Path, purpose: Purpose) -> tuple[Facts, Previews]:
+        """The facts and small pictures.
 
         Raises:
             MediaRefused: the file is not what `purpose` asks for, with the reason as its code.
@@ -159,11 +163,26 @@ class Files(Protocol):
 
     async def delete(self, purpose: Purpose, sha256: str) -> None: ...
 
-    async def save_poster(self, media_id: str, jpeg: bytes) -> None: ...
+    async def save_previews(self, media_id: str, previews: Previews) -> None: ...
 
     def poster_path(self, media_id: str) -> Path: ...
 
-    async def delete_poster(self, media_id: str) -> None: ...
+    def strip_path(self, media_id: str) -> Path: ...
+
+    async def delete_previews(self, media_id: str) -> None: ...
+
+
+class Space(Protocol):
+    """Knows what lies in the folders."""
+
+    def batches(self) -> AsyncIterator[list[Found]]:
+        """All of the hub's own files, some at a time."""
+
+    async def remove(self, found: Found) -> bool:
+        """False where it is gone, or was changed since it was found."""
+
+    async def without_file(self, records: Iterable[Media]) -> list[Media]:
+        """Those records whose bytes are not there."""
 
 
 class Claims(Protocol):

@@ -169,6 +169,10 @@ class Settings:
         FILES, parsing.duration, "a duration such as 24h, 30m or a number of seconds, at least one minute", "24h",
         "How long an unfinished upload waits for its next byte: 24h, 7d, 30m; a bare number is seconds.")
 
+    result_keep_days: float = setting(
+        FILES, parsing.measured(86400.0, 0.0, 36500), "days, from 0 to 36500", "30",
+        "Days after which a finished task's results are removed; 0 keeps them for ever.")
+
     heartbeat_timeout: float = setting(
         WORKERS, parsing.measured(60.0, 0.01, 1440), "minutes, from 0.01 to 1440", "3",
         "Minutes of silence after which an interface service that speaks the older dialect is offline.")

@@ -139,8 +139,9 @@ class Task:
     """One user's order: this video, that background, this model.
 
     Times are seconds since the epoch, `progress` 0..100, `attempt` counts assignments from 1, `version` grows by
-    one with every change, `not_before` is when a released task may be offered again. `request_key` and
-    `request_hash` are the Idempotency-Key that created it and the hash of that request's body.
+    one with every change, `not_before` is when a released task may be offered again, `results_gone_at` when the files
+    behind `outputs` were removed because of their age. `request_key` and `request_hash` are the Idempotency-Key that
+    created it and the hash of that request's body.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Task:
     lease: Lease | None = None
     worker: str | None = None
     outputs: tuple[Output, ...] = ()
+    results_gone_at: float | None = None
     problem: Problem | None = None
     attempts: tuple[Attempt, ...] = ()
     not_before: float = 0.0
@@ -263,6 +265,11 @@ def retry(task: Task, now: float) -> Task:
         task, Move.RETRIED, now, attempt=0, worker=None, progress=0.0, message="", problem=None, outputs=(),
         attempts=(), not_before=0.0, started_at=None, ended_at=None,
     )
+
+
+def drop_results(task: Task, now: float) -> Task:
+    """The files of a completed task were kept for long enough: what they were is still known."""
+    return replace(task, results_gone_at=now, updated_at=now, version=task.version + 1)
 
 
 def evidence(task: Task, code: str, detail: str, now: float) -> Attempt:

@@ -48,7 +48,7 @@ class Verifier:
         if record.purpose != artifact.purpose or record.sha256 != artifact.sha256:
             return Mismatch("result_differs", "the upload's purpose or hash is not the one reported")
         try:
-            facts, poster = await self.probe(self.files.path(record.purpose, record.sha256), record.purpose)
+            facts, previews = await self.probe(self.files.path(record.purpose, record.sha256), record.purpose)
         except MediaRefused as error:
             return Mismatch("result_not_playable", f"the result does not decode: {error.detail or error.code}")
         except Unavailable:
@@ -61,6 +61,6 @@ class Verifier:
         mismatch = compare(source, facts)
         if mismatch is not None:
             return mismatch
-        await self.files.save_poster(record.id, poster)
+        await self.files.save_previews(record.id, previews)
         name = result_name(task.video.name, record.purpose, facts.container)
         return replace(record, facts=facts, name=name, version=record.version + 1)

@@ -16,17 +16,23 @@ from .estimate import Span
 from .interface import OfferedModel
 from .media import Facts, Media, Purpose
 from .outlook import Outlook
+from .retention import Report
 from .task import Output, Source, State, Task
+from .verdict import Verdict
 
 LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600
 SIGNED = 4096  # signed addresses that are remembered: within the hour they are the same again
 
 
 class Views:
-    """Makes views; `sign` adds an expiry and a signature to a path, the folders are the first part of addresses."""
+    """Makes views; `sign` adds an expiry and a signature to a path, the folders are the first part of addresses.
 
-    def __init__(self, sign: Callable[[str, int], str], videos: str, backgrounds: str) -> None:
+    `keep_s` is for how long results are kept, 0 for ever.
+    """
+
+    def __init__(self, sign: Callable[[str, int], str], videos: str, backgrounds: str, keep_s: float = 0.0) -> None:
         self.sign = lru_cache(SIGNED)(sign)
+        self.keep_s = keep_s
         self.folders = {Purpose.VIDEO: videos, Purpose.BACKGROUND: backgrounds}
 
     def link(self, path: str, name: str, wall: float) -> str:
@@ -47,8 +53,13 @@ class Views:
             "state": "ready" if media.facts else "checking",
             "content_url": self.content(media.purpose, media.id, media.name, wall),
             "poster_url": self.link(f"/posters/{media.id}", "", wall),
+            "strip_url": self.strip(media.id, wall) if media.purpose is Purpose.VIDEO else None,
             "created_at": rfc3339(media.created_at),
         }
+
+    def strip(self, media_id: str, wall: float) -> str:
+        """Where eight pictures of a video are, side by side in one JPEG."""
+        return self.link(f"/posters/{media_id}/strip", "", wall)
 
     def content(self, purpose: Purpose, media_id: str, name: str, wall: float) -> str:
         return self.link(f"/{self.folders[purpose]}/{media_id}", name, wall)
@@ -87,12 +98,22 @@ class Views:
             "priority": task.priority,
             **waiting(outlook),
             "worker": task.worker if task.state is not State.WAITING else None,
-            "result": result or None,
+            "result": result if result and task.results_gone_at is None else None,
+            **self.kept(task),
             "problem": {"code": task.problem.code, "detail": task.problem.detail} if task.problem else None,
             "created_at": rfc3339(task.created_at),
             "started_at": rfc3339(task.started_at) if task.started_at else None,
             "ended_at": rfc3339(task.ended_at) if task.ended_at else None,
             "cursor": cursor,
+        }
+
+    def kept(self, task: Task) -> dict[str, Any]:
+        """For how long a task's results will be kept, or why they are not there any more."""
+        gone = task.results_gone_at
+        until = task.ended_at + self.keep_s if self.keep_s and task.outputs and gone is None and task.ended_at else None
+        return {
+            "result_expires_at": rfc3339(until) if until else None,
+            "result_gone": {"reason": "expired", "at": rfc3339(gone)} if gone else None,
         }
 
 
@@ -106,11 +127,17 @@ def running(task: Task) -> dict[str, Any]:
 
 def waiting(outlook: Outlook) -> dict[str, Any]:
     """The part of a task that changes while it waits: `eta` is seconds until it is done, nulls are not known."""
-    eta = outlook.eta
-    return {
-        "position": outlook.position, "blocked_by": outlook.blocked_by,
-        "eta": {"p50": round(eta.p50, 1), "p90": round(eta.p90, 1)} if eta else None,
-    }
+    return {"position": outlook.position, "blocked_by": outlook.blocked_by, "eta": span(outlook.eta)}
+
+
+def span(seconds: Span | None) -> dict[str, float] | None:
+    """A time that is only roughly known."""
+    return {"p50": round(seconds.p50, 1), "p90": round(seconds.p90, 1)} if seconds else None
+
+
+def verdict(told: Verdict) -> dict[str, Any]:
+    """What a model would do with a video."""
+    return {"name": told.model, "seconds": span(told.seconds), "ready": told.ready, "reason": told.reason}
 
 
 def progressed(task: Task) -> dict[str, Any]:
@@ -121,7 +148,20 @@ def progressed(task: Task) -> dict[str, Any]:
 def facts(known: Facts | None) -> dict[str, Any]:
     """What the probe measured, or nulls while it has not."""
     names = ("width", "height", "fps", "frames", "duration", "rotation", "codec", "has_audio")
-    return {name: getattr(known, name) if known else None for name in names}
+    told = {name: getattr(known, name) if known else None for name in names}
+    return {**told, "variable_frame_rate": known.variable if known else None}
+
+
+def space(report: Report | None) -> dict[str, Any] | None:
+    """What the last round of tidying found; null before the first one."""
+    if report is None:
+        return None
+    gone = {name: getattr(report, name) for name in ("orphans", "results", "leftovers")}
+    return {
+        "at": rfc3339(report.at), "used": report.used, "refused": report.refused, "missing": report.missing_count,
+        "missing_ids": [record.id for record in report.missing],
+        **{name: {"number": each.number, "size": each.size} for name, each in gone.items()},
+    }
 
 
 def model(record: OfferedModel, workers_ready: int, rate: Span | None) -> dict[str, Any]:
@@ -129,4 +169,5 @@ def model(record: OfferedModel, workers_ready: int, rate: Span | None) -> dict[s
     return {
         "name": record.id, "alias": record.alias, "description": record.description,
         "workers_ready": workers_ready, "seconds_per_megapixel_frame": round(rate.p50, 5) if rate else None,
+        "max_pixels": record.max_pixels or None, "max_frames": record.max_frames or None,
     }

@@ -6,7 +6,7 @@ How bytes come in is in store/incoming. Never looks into a file, and never decid
     <incoming>/<upload id>                    while bytes still come in, and until there is a record of them
     <incoming>/<upload id>.hold               see store/incoming
     <folder of the purpose>/<2 hex>/<sha256>  once sealed
-    <posters>/<media id>.jpg
+    <posters>/<media id>.jpg, .strip.jpg      what is shown of a file in small
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from hub.media import Purpose
+from hub.media import Previews, Purpose
 
-from .disk import disk_errors, sync_folder, write_whole
+from .disk import disk_errors, exclusive, sync_folder, write_whole
 from .hashes import Digest
 from .incoming import HOLD, PIECE, Arrived, Incoming
 
@@ -86,21 +86,31 @@ class Files:
     def poster_path(self, media_id: str) -> Path:
         return self.posters / f"{plain(media_id)}.jpg"
 
-    async def save_poster(self, media_id: str, jpeg: bytes) -> None:
-        """Raises DiskFull or Unavailable; then there is no poster, or still the old one."""
-        await self.submit(write_whole, self.poster_path(media_id), jpeg)
+    def strip_path(self, media_id: str) -> Path:
+        return self.posters / f"{plain(media_id)}.strip.jpg"
 
-    async def delete_poster(self, media_id: str) -> None:
-        await self.submit(self.poster_path(media_id).unlink, True)
+    async def save_previews(self, media_id: str, previews: Previews) -> None:
+        """Raises DiskFull or Unavailable; then there may be one and not the other, each whole or as it was."""
+        if previews.strip:
+            await self.submit(write_whole, self.strip_path(media_id), previews.strip)
+        await self.submit(write_whole, self.poster_path(media_id), previews.poster)
+
+    async def delete_previews(self, media_id: str) -> None:
+        for path in (self.poster_path(media_id), self.strip_path(media_id)):
+            await self.submit(path.unlink, True)
 
     async def clear_incoming(self, keep: Collection[str] = ()) -> dict[str, Arrived]:
         """Remove what an earlier life left behind, but for the uploads in `keep`; what there is of those."""
         return await self.submit(self._clear_incoming, frozenset(keep))
 
     def move_in(self, source: Path, final: Path) -> None:
-        """Give `source` a second name, `final`, and make that durable; the same content may be there already."""
-        with self._moving, disk_errors():
+        """Give `source` a second name, `final`, and make that durable; the same content may be there already.
+
+        It counts as new then: nobody who tidies up may take it for an old orphan before its record is there.
+        """
+        with self._moving, disk_errors(), exclusive(final.parent.parent):
             if final.exists() and final.stat().st_size == source.stat().st_size:
+                os.utime(final)
                 return
             if not final.parent.exists():
                 final.parent.mkdir(exist_ok=True)
@@ -115,7 +125,7 @@ class Files:
             sync_folder(final.parent)
 
     def _remove(self, final: Path) -> None:
-        with self._moving:
+        with self._moving, exclusive(final.parent.parent):
             final.unlink(missing_ok=True)
 
     def _clear_incoming(self, keep: frozenset[str]) -> dict[str, Arrived]:

@@ -76,6 +76,10 @@ class MemoryStore:
         query = to_filter(equal)
         return sum(1 for document in self.collections[kind].values() if matches(document, query))
 
+    async def present(self, kind: type[Any], field: str, values: Sequence[Any], **equal: Any) -> set[Any]:
+        found = await self.page(kind, len(self.collections[kind]), None, **{field: tuple(values)}, **equal)
+        return {getattr(record, field) for record in found}
+
     async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
         await self.ping()
         query = to_filter(equal)

@@ -177,6 +177,12 @@ class MongoStore:
     async def count(self, kind: type[Any], **equal: Any) -> int:
         return int(await self.ask(lambda: self.durable[kind].count_documents(query(kind, equal))))
 
+    async def present(self, kind: type[Any], field: str, values: Sequence[Any], **equal: Any) -> set[Any]:
+        query = to_filter({field: tuple(values), **equal})
+        path = "_id" if field == "id" else field
+        found: list[Any] = await self.ask(lambda: self.durable[kind].distinct(path, query))
+        return set(found)
+
     async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
         async def read() -> list[dict[str, Any]]:
             stages = [{"$match": to_filter(equal)}, {"$group": {"_id": None, "total": {"$sum": f"${field}"}}}]

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from hub.errors import MediaRefused, Unavailable
-from hub.media import WORKER_PURPOSES, Facts, Purpose
+from hub.media import WORKER_PURPOSES, Facts, Previews, Purpose
 from store.probe_wire import MAX_ANSWER, OUT_OF_MEMORY, REFUSALS, Job
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +45,10 @@ class Verdict(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What a child says: facts, or why not."""
+    """What a child says: facts and how long the pictures are that follow, or why not."""
 
     facts: Facts | None = None
+    sizes: list[int] = []
     code: str = ""
     detail: str = ""
 
@@ -114,7 +115,7 @@ class ForkServer:
 
 
 class Probe:
-    """Facts and a poster of an untrusted file, found out in a child that can reach nothing but that file.
+    """Facts and previews of an untrusted file, found out in a child that can reach nothing but that file.
 
     Args:
         max_pixels: width x height of a video picture; compared before decoding.
@@ -167,8 +168,8 @@ class Probe:
             with suppress(Unavailable):
                 await (await starting).stop()
 
-    async def __call__(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
-        """The facts and a JPEG of at most 640 pixels on its long side.
+    async def __call__(self, path: Path, purpose: Purpose) -> tuple[Facts, Previews]:
+        """The facts, a poster, and of users' films a strip.
 
         Raises:
             MediaRefused: with a code out of REFUSALS.
@@ -284,7 +285,7 @@ async def receive(end: socket.socket, limit: int) -> bytes:
     return bytes(data)
 
 
-def conclude(verdict: Verdict, raw: bytes) -> tuple[Facts, bytes]:
+def conclude(verdict: Verdict, raw: bytes) -> tuple[Facts, Previews]:
     """What the hub believes of a child's answer; everything in it is checked, for the child may have been taken over.
 
     Raises:
@@ -296,7 +297,7 @@ def conclude(verdict: Verdict, raw: bytes) -> tuple[Facts, bytes]:
         raise refusal("probe_memory")
     if verdict.status != 0:
         raise refusal("probe_crashed")
-    head, _, poster = raw.partition(b"\n")
+    head, _, pictures = raw.partition(b"\n")
     try:
         answer = msgspec.json.decode(head, type=Answer)
     except (msgspec.DecodeError, UnicodeError):
@@ -305,9 +306,21 @@ def conclude(verdict: Verdict, raw: bytes) -> tuple[Facts, bytes]:
         raise refusal(answer.code, answer.detail[:300])
     if answer.facts is None or not plausible(answer.facts):
         raise refusal("probe_crashed")
-    if not (poster.startswith(b"\xff\xd8\xff") and poster.endswith(b"\xff\xd9")):
+    return answer.facts, previews(answer.sizes, pictures)
+
+
+def previews(sizes: list[int], pictures: bytes) -> Previews:
+    """The poster, and perhaps the strip, out of what a child sent.
+
+    Raises:
+        MediaRefused: these are not one or two JPEGs of these sizes.
+    """
+    if len(sizes) not in (1, 2) or min(sizes) < 0 or sum(sizes) != len(pictures):
         raise refusal("probe_crashed")
-    return answer.facts, poster
+    found = [pictures[:sizes[0]], pictures[sizes[0]:]][:len(sizes)]
+    if not all(each.startswith(b"\xff\xd8\xff") and each.endswith(b"\xff\xd9") for each in found):
+        raise refusal("probe_crashed")
+    return Previews(*found)
 
 
 def plausible(facts: Facts) -> bool:

@@ -1,7 +1,7 @@
 """The other side of the probe: a small process that forks one fenced child for each untrusted file.
 
 Owns the fence: what a decoding child may use, reach and leave behind. Never looks into a file itself and never imports
-the hub; the decoder is a module named on the command line with `decode(file, job) -> (facts, jpeg)` and `warm_up()`.
+the hub; the decoder is a module named on the command line with `decode(file, job) -> (facts, jpegs)` and `warm_up()`.
 
 Linux only. The hub talks to it over one Unix socket: each message is a job with three descriptors (the file, where the
 child answers, where this process says how the child ended). End of file on that socket means that the hub is gone.
@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from store.probe_wire import CRASHED, OUT_OF_MEMORY, Job, Refused
 
-Decode = Callable[[BinaryIO, Job], tuple[dict[str, Any], bytes]]
+Decode = Callable[[BinaryIO, Job], tuple[dict[str, Any], list[bytes]]]
 
 MAX_DESCRIPTORS = 64
 NOBODY = 65534
@@ -97,8 +97,8 @@ def fence(job: Job, keep: tuple[int, int]) -> None:
             os.setresuid(NOBODY, NOBODY, NOBODY)
     prctl(PR_SET_DUMPABLE, 0)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+    resource.setrlimit(resource.RLIMIT_CPU, (job.cpu_s, job.cpu_s + 1))  # SIGXCPU first: it says why, SIGKILL does not
     for what, limit in (
-        (resource.RLIMIT_CPU, job.cpu_s),
         (resource.RLIMIT_AS, job.memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
@@ -109,15 +109,15 @@ def fence(job: Job, keep: tuple[int, int]) -> None:
 
 
 def answer(decode: Decode, job: Job, file: int, result: int) -> None:
-    """Decode and write one line of JSON, then the JPEG."""
-    poster = b""
+    """Decode and write one line of JSON, then the JPEGs."""
+    pictures: list[bytes] = []
     try:
         with os.fdopen(file, "rb", closefd=False) as source:
-            facts, poster = decode(source, job)
-        head: dict[str, Any] = {"facts": facts}
+            facts, pictures = decode(source, job)
+        head: dict[str, Any] = {"facts": facts, "sizes": [len(picture) for picture in pictures]}
     except Refused as refused:
         head = {"code": refused.code, "detail": refused.detail}
-    left = memoryview(json.dumps(head).encode() + b"\n" + poster)
+    left = memoryview(json.dumps(head).encode() + b"\n" + b"".join(pictures))
     while left:
         left = left[os.write(result, left):]
 

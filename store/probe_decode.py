@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,9 +19,10 @@ from typing import Any, BinaryIO, NoReturn
 import av
 import av.error
 import av.logging
-import numpy as np
 
 from store.probe_header import is_cut_off, read_header
+from store.probe_kinds import video_kind
+from store.probe_pixels import CELL_SIDE, CELLS, as_shown, clockwise, poster, small, strip
 from store.probe_wire import Job, Refused
 
 # What phones, cameras, screen recorders and browsers write. Everything else FFmpeg knows is attack surface: playlists
@@ -32,17 +34,17 @@ DECODERS = {
 }
 CONTAINERS = {"mov": "mp4", "matroska": "matroska", "avi": "avi", "mpegts": "mpegts"}
 PICTURE_DECODERS = {"jpeg": "mjpeg", "png": "png", "webp": "webp"}
-OTHER_VIDEOS = (
-    (b"FLV\x01", "FLV"), (b"\x30\x26\xb2\x75", "WMV"), (b"OggS", "Ogg"), (b"GIF8", "GIF"), (b".RMF", "RealMedia"),
-)
 
-POSTER_SIDE = 640  # pixels
+SHOWN = 2  # which picture of the strip, from 0, is the poster: at about 30 % of the film
+STRIP_PIXELS = 30_000_000  # how many are decoded at most on the way from a keyframe to one picture of the strip
+HEAD = 1 << 16  # bytes in which a kind of file is recognised
+MAX_SIDE = 65_535  # pixels; as long as a JPEG's can be
 MAX_DURATION_S = 48 * 3600
 DAMAGE = (av.error.FFmpegError, ValueError, OverflowError, IndexError)  # how PyAV says that a file makes no sense
 
 
-def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
-    """The fields of hub.media.Facts and a JPEG of at most 640 pixels on its long side.
+def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
+    """The fields of hub.media.Facts and JPEGs: the poster, and the strip of a user's film.
 
     Raises:
         Refused: with the reason.
@@ -59,7 +61,9 @@ def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
 
 def warm_up() -> None:
     """Make everything loaded and initialised that a child needs, for a child can open no file."""
-    jpeg = poster(av.VideoFrame(32, 16, "yuv420p"), 90)
+    blank = av.VideoFrame(32, 16, "yuv420p")
+    jpeg = poster(blank, 90)
+    strip([small(blank, 90, None, CELL_SIDE)])
     job = Job("background", len(jpeg), False, 1 << 20, 1, 1.0, 1, 0)
     decode(io.BytesIO(jpeg), job)
 
@@ -94,7 +98,7 @@ def refuse_to_open(url: str, flags: int, options: dict[str, str]) -> NoReturn:
 # --- still pictures ---------------------------------------------------------------------------------------------
 
 
-def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
+def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
     """A JPEG, PNG or WebP; `width` and `height` after its EXIF orientation."""
     data = file.read(job.size)
     header = read_header(data)
@@ -112,7 +116,7 @@ def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
         "width": width, "height": height, "rotation": turn,
         "codec": decoder, "pixel_format": frame.format.name, "container": header.kind,
     }
-    return facts, poster(frame, turn)
+    return facts, [poster(frame, turn)]
 
 
 # --- video ------------------------------------------------------------------------------------------------------
@@ -120,18 +124,22 @@ def picture(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
 
 @dataclass(slots=True)
 class Packets:
-    """What demuxing one stream brought up: presentation times in ticks of `tick` seconds, those of keyframes apart."""
+    """What demuxing one stream brought up: presentation times in ticks of `tick` seconds, those of keyframes apart.
+
+    `seen` are all packets, `count` those that a decoder shows.
+    """
 
     tick: Fraction
+    seen: int = 0
     count: int = 0
     times: array[int] = field(default_factory=lambda: array("q"))
     keys: list[int] = field(default_factory=list)
     last_duration: int = 0
 
 
-def video(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
-    """A film: its packets are counted, its first picture, its last keyframe and one in between are decoded."""
-    head = file.read(4096)
+def video(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
+    """A film: its packets are counted, its first picture, its last keyframe and some in between are decoded."""
+    head = file.read(HEAD)
     cut_off = is_cut_off(file, job.size)
     file.seek(0)  # from here on the position belongs to FFmpeg
     with open_video(file, job, head, cut_off) as container:
@@ -141,41 +149,47 @@ def video(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
         context.options = {"max_pixels": str(job.max_pixels)}
         context.thread_count = 1
         packets = count(container, stream, job)
-        if not packets.count:
-            raise Refused("not_video", "there is no picture in it")
         if cut_off:
             raise Refused("truncated", "the end of the file is missing")
+        if not packets.seen:
+            raise Refused("no_frames", "it has a picture track, and not one picture in it")
+        if not packets.count:
+            raise Refused("not_video", "there is no picture in it that can be shown")
         first = decode_at(container, stream, packets.keys[0])
         check_size(first.width, first.height, job)
         decode_at(container, stream, packets.keys[-1])
-        wanted = packets.keys[0] + (packets.keys[-1] - packets.keys[0]) // 3
-        typical = decode_at(container, stream, max(key for key in packets.keys if key <= wanted))
-        frames = count_decoded(container, stream, packets) if job.every_frame else packets.count
         turn = clockwise(first)
         aspect = stream.sample_aspect_ratio
         width, height = as_shown(first.width, first.height, aspect, turn)
         check_size(width, height, job)
         facts = {
-            "width": width, "height": height, "rotation": turn, "frames": frames,
+            "width": width, "height": height, "rotation": turn,
             "codec": context.codec.canonical_name, "pixel_format": first.format.name,
             "container": container_name(container, head), "audio_codec": audio_codec(container),
             **timing(packets, stream),
         }
-        return facts, poster(typical, turn, aspect)
+        if job.every_frame:
+            frames = count_decoded(container, stream, packets)
+            return facts | {"frames": frames}, [poster(first, turn, aspect)]
+        cells, shown = [], first
+        for number, frame in enumerate(spread(container, stream, packets)):
+            cells.append(small(frame, turn, aspect, CELL_SIDE))
+            if number == SHOWN:
+                shown = frame
+        pictures = [poster(shown, turn, aspect), strip(cells or [small(first, turn, aspect, CELL_SIDE)])]
+        return facts | {"frames": packets.count}, pictures
 
 
 def open_video(file: BinaryIO, job: Job, head: bytes, cut_off: bool) -> Any:
     """Raises Refused with the most helpful reason there is."""
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif"):
-        raise Refused("not_video", "this is a still picture")
+    other = video_kind(head)
+    if other is not None:
+        raise other
     try:
         return open_input(file, job, DEMUXERS, ",".join(DECODERS.values()))
     except MemoryError:
         raise
     except DAMAGE:
-        for magic, name in OTHER_VIDEOS:
-            if head.startswith(magic):
-                raise Refused("unsupported_format", f"{name} is not taken; please send MP4, MOV, WebM or MKV") from None
         if cut_off:
             raise Refused("truncated", "the end of the file is missing") from None
         raise Refused("not_video", "this is no video that can be read") from None
@@ -203,6 +217,7 @@ def count(container: Any, stream: Any, job: Job) -> Packets:
     packets = Packets(stream.time_base)
     hides = stream.codec_context.codec.canonical_name == "vp8"
     for packet in container.demux(stream):
+        packets.seen += packet.size > 0
         if not packet.size or packet.is_discard or not (packets.count or packet.is_keyframe):
             continue
         if hides and not memoryview(packet)[0] & 0x10:
@@ -232,6 +247,34 @@ def decode_at(container: Any, stream: Any, time: int) -> Any:
     for frame in pictures(container, stream, time):
         return frame
     raise Refused("not_video", "a keyframe cannot be decoded")
+
+
+def spread(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
+    """Up to eight pictures from all over the film, the first early, the last late; damaged places are left out.
+
+    Each is looked for from the keyframe before it, but not for ever: where keyframes are far apart an earlier picture
+    stands for it.
+    """
+    times, keys = sorted(packets.times), sorted(packets.keys)
+    most = max(1, STRIP_PIXELS // (stream.codec_context.width * stream.codec_context.height))
+    begun = -1
+    run: Iterator[Any] = iter(())
+    frame: Any = None
+    for number in range(CELLS):
+        wanted = times[(2 * number + 1) * len(times) // (2 * CELLS)]
+        key = max(0, bisect_right(keys, wanted) - 1)
+        if key != begun:
+            begun, frame = key, None
+            run = pictures(container, stream, keys[key])
+        try:
+            for _ in range(most):
+                if frame is not None and (frame.pts is None or frame.pts >= wanted):
+                    break
+                frame = next(run, frame)
+        except DAMAGE:
+            frame, run = None, iter(())
+        if frame is not None:
+            yield frame
 
 
 def count_decoded(container: Any, stream: Any, packets: Packets) -> int:
@@ -291,41 +334,8 @@ def audio_codec(container: Any) -> str | None:
     return None
 
 
-# --- pixels -----------------------------------------------------------------------------------------------------
-
-
 def check_size(width: int, height: int, job: Job) -> None:
     if width * height > job.max_pixels:
         raise Refused("too_many_pixels", f"{width}x{height} is more than {job.max_pixels} pixels")
-
-
-def clockwise(frame: Any) -> int:
-    """Degrees clockwise, in quarters, by which the picture must be turned to stand upright."""
-    quarters: int = round(-frame.rotation / 90)
-    return quarters * 90 % 360
-
-
-def as_shown(width: int, height: int, aspect: Fraction | None, turn: int) -> tuple[int, int]:
-    """Size on a screen with square pixels, turned upright; as browsers do, one side grows and none shrinks."""
-    if aspect and Fraction(1, 16) <= aspect <= 16:
-        width = round(width * max(aspect, Fraction(1)))
-        height = round(height / min(aspect, Fraction(1)))
-    return (height, width) if turn in (90, 270) else (width, height)
-
-
-def poster(frame: Any, turn: int, aspect: Fraction | None = None) -> bytes:
-    """The picture as a JPEG, as shown, at most 640 pixels on its long side."""
-    shown = as_shown(frame.width, frame.height, aspect, turn=0)
-    scale = min(1.0, POSTER_SIDE / max(shown))
-    width, height = (max(2, round(side * scale)) for side in shown)
-    small = frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray()
-    upright = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(small, -turn // 90)), "rgb24")
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height = upright.width, upright.height
-    encoder.pix_fmt = "yuvj420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.thread_count = 1
-    encoder.qmin, encoder.qmax = 3, 6
-    image = upright.reformat(format="yuvj420p", threads=1)  # the default starts threads, which a child may not have
-    image.pts = 0
-    return b"".join(bytes(packet) for packet in (*encoder.encode(image), *encoder.encode(None)))
+    if max(width, height) > MAX_SIDE:
+        raise Refused("too_many_pixels", f"{width}x{height}: no side may be longer than {MAX_SIDE} pixels")

@@ -11,20 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from store.probe_kinds import picture_kind
 from store.probe_wire import Refused
 
 PNG = b"\x89PNG\r\n\x1a\n"
-OTHER_PICTURES = (  # where, what, its name: real pictures that are not taken
-    (0, b"GIF8", "GIF"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypheix", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypavif", "AVIF"),
-)
 SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG's "start of frame" markers, ITU-T T.81 table B.1
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 SOS = 0xDA
@@ -57,19 +47,7 @@ def read_header(data: bytes) -> Header:
             return webp(data)
     except (struct.error, IndexError):
         raise Refused("truncated", "the picture ends within its header") from None
-    raise other(data)
-
-
-def other(data: bytes) -> Refused:
-    """Why something that is none of the three is not taken."""
-    if data.startswith(b"GIF8") and b"NETSCAPE2.0" in data[:2048]:
-        return Refused("animated", "a moving GIF; please send a still JPEG, PNG or WebP")
-    if b"<svg" in data[:4096].lower():
-        return Refused("unsupported_format", "SVG drawings are not taken; please send JPEG, PNG or WebP")
-    for offset, magic, name in OTHER_PICTURES:
-        if data.startswith(magic, offset):
-            return Refused("unsupported_format", f"{name} pictures are not taken; please send JPEG, PNG or WebP")
-    return Refused("not_picture", "this is no JPEG, PNG or WebP picture")
+    raise picture_kind(data)
 
 
 def jpeg(data: bytes) -> Header:

@@ -13,7 +13,10 @@ REFUSALS = {
     "not_picture": "no still picture in it that can be decoded",
     "no_video_stream": "a media file with sound or subtitles only",
     "unsupported_format": "a real media file, but of a format or codec that is not taken here",
-    "animated": "a moving picture (GIF, APNG, animated WebP) where a still one is wanted",
+    "heic": "a HEIC picture, as phones take them",
+    "svg": "an SVG drawing: a program more than a picture",
+    "no_frames": "a film whose picture track is empty",
+    "animated": "a moving picture (GIF, APNG, animated WebP), which is neither a background nor a film",
     "truncated": "the end is missing",
     "too_many_pixels": "larger than the limit, seen before any decoding",
     "too_many_frames": "more pictures than the limit",
@@ -23,7 +26,7 @@ REFUSALS = {
 }
 OUT_OF_MEMORY = 11  # exit status of a child whose memory limit was reached
 CRASHED = 12  # exit status of a child that failed in any other way
-MAX_ANSWER = 1 << 20  # bytes that a child may answer: one line of JSON, then the JPEG
+MAX_ANSWER = 1 << 20  # bytes that a child may answer: one line of JSON, then the JPEGs whose `sizes` it names
 
 
 class Refused(Exception):

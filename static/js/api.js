@@ -106,6 +106,11 @@ export class Api {
     return this.request("GET", `/api/${kind}?limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
   }
 
+  /** One video, with what each model would make of it. */
+  video(id) {
+    return this.request("GET", `/api/videos/${encodeURIComponent(id)}`);
+  }
+
   deleteMedia(kind, id) {
     return this.request("DELETE", `/api/${kind}/${encodeURIComponent(id)}`);
   }

@@ -117,6 +117,11 @@ export class Language extends EventTarget {
     return new Intl.DateTimeFormat(this.tag, style).format(at);
   }
 
+  /** A day, for what need not be said to the minute. */
+  day(text) {
+    return new Intl.DateTimeFormat(this.tag, { year: "numeric", month: "short", day: "numeric" }).format(new Date(text));
+  }
+
   /** The half of a text in this language, where somebody wrote it in two: "Green screen / 绿幕". */
   own(text) {
     const [, english, chinese] = /^([^\u3400-\u9fff]+) \/ (.*[\u3400-\u9fff].*)$/su.exec(text) ?? [null, text, text];

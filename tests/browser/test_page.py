@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,11 @@ async def test_from_sign_up_to_download(screens: Screens) -> None:
     facts = step(page, "video").locator(".chosen .facts")
     for fact in ("0:02", "640×360", "72\u00a0frames", "208\u00a0kB", "with\u00a0sound"):
         await expect(facts).to_contain_text(fact)
-    poster = step(page, "video").locator(".chosen img")
-    assert await poster.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    for part, width in ((".chosen-poster img", 640), (".chosen-strip img", 8 * 160)):
+        picture = step(page, "video").locator(part)
+        assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == width
+    prospect = step(page, "model").locator("li:has(input:checked) small")
+    await expect(prospect).to_have_text(re.compile("for this video|is not known yet"))
     await upload(page, "background", PICTURE)
     await order(page)
     task = page.locator(".task")

@@ -113,7 +113,10 @@ async def test_a_video_s_record_says_what_the_probe_found(api: Api) -> None:
     }
     assert (video["size"], video["name"], video["state"]) == (len(content), "v.mp4", "ready")
     assert video["sha256"] == hashlib.sha256(content).hexdigest() and video["md5"] == hashlib.md5(content).hexdigest()
-    assert await person.get(f"/api/videos/{video['id']}") == video
+    assert await person.get(f"/api/videos/{video['id']}") == video and not video["variable_frame_rate"]
+    strip = await api("GET", video["strip_url"])
+    assert strip.headers["content-type"] == "image/jpeg" and strip.body != (await api("GET", video["poster_url"])).body
+    refused(await api("GET", video["strip_url"].replace(video["id"], new_id())), 403, "link_invalid")
     upload = await person.get(f"/api/uploads/{video['id']}")
     assert (upload["state"], upload["purpose"], upload["offset"]) == ("ready", "video", len(content))
 

@@ -13,7 +13,7 @@ import pytest
 
 import handlers.tus
 from hub.errors import DiskFull, Unavailable
-from hub.media import Media
+from hub.media import Media, Previews
 from store.embedded import Embedded
 from tests.handlers.running import (
     Api, Place, database_is_back, eventually, fine, metadata, one_loop, refused, small_video,
@@ -84,16 +84,16 @@ async def test_a_poster_without_room_is_tried_again(api: Api, monkeypatch: pytes
     """Fault 16, at the end: the file waits in `checking` until there is room, and is not sent again."""
     monkeypatch.setattr(handlers.tus, "CHECK_S", 0.05)
     person, tries = await api.user(), 0
-    real = api.hub.rooms.files.save_poster
+    real = api.hub.rooms.files.save_previews
 
-    async def save_poster(media_id: str, jpeg: bytes) -> None:
+    async def save_previews(media_id: str, previews: Previews) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
             raise DiskFull("full")
-        await real(media_id, jpeg)
+        await real(media_id, previews)
 
-    monkeypatch.setattr(api.hub.rooms.files, "save_poster", save_poster)
+    monkeypatch.setattr(api.hub.rooms.files, "save_previews", save_previews)
     url = await create(person, len(VIDEO))
     fine(await patch(person, url, 0, VIDEO), 204)
     await whole(api, person, url)

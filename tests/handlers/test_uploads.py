@@ -191,7 +191,7 @@ async def test_row_files_that_are_no_video_are_422_and_leave_nothing(
 
 
 PICTURES: dict[str, tuple[Callable[[], Path], str]] = {
-    "138-bomb": (odd_media.png_bomb, "too_many_pixels"), "101-svg": (odd_media.svg, "unsupported_format"),
+    "138-bomb": (odd_media.png_bomb, "too_many_pixels"), "101-svg": (odd_media.svg, "svg"),
     "moving-gif": (odd_media.moving_gif, "animated"), "moving-png": (odd_media.moving_png, "animated"),
     "cut": (odd_media.cut_jpeg, "truncated"), "text": (odd_media.text, "not_picture"),
     "video-as-picture": (lambda: WEBCAM, "not_picture"),

@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 
 from hub.effects import Save, Verify
 from hub.errors import HubError, MediaRefused, Unavailable
-from hub.media import Facts, Media, Mismatch, Purpose
+from hub.media import Facts, Media, Mismatch, Previews, Purpose
 from hub.messages import Artifact
 from hub.verify import Verifier
 from store.files import Files
@@ -33,11 +33,11 @@ class Room:
         self.found: dict[Purpose, Facts | HubError] = {Purpose.RESULT: FACTS, Purpose.MASK: FACTS}
         self.verifier = Verifier(self.store, self.files, self.probe)
 
-    async def probe(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
+    async def probe(self, path: Path, purpose: Purpose) -> tuple[Facts, Previews]:
         found = self.found[purpose]
         if isinstance(found, HubError):
             raise found
-        return found, b"jpeg"
+        return found, Previews(b"jpeg")
 
     async def look(self, *artifacts: Artifact) -> list[Media] | Mismatch:
         await self.store.commit([Save(UPLOAD, 0), Save(MASK, 0)])

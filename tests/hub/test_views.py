@@ -9,11 +9,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from hub import views
+from hub.clock import rfc3339
 from hub.interface import OfferedModel
 from hub.links import Links
 from hub.media import Facts, Media, Purpose
 from hub.outlook import Outlook
-from hub.task import Output, Problem, Source, State
+from hub.task import Output, Problem, Source, State, drop_results
 from hub.views import LINK_LIFE_S, LINK_STEP_S, Views
 
 from .world import FACTS, SHA, START, a_result, a_task
@@ -41,14 +42,29 @@ def test_a_waiting_task_has_every_field_of_the_contract(viewed: Views) -> None:
     assert view == {
         "id": "task-1", "state": "waiting", "phase": None, "progress": 0.0, "message": "", "attempt": 0, "version": 1,
         "model": "m", "background": None, "options": {"color": "#fff"}, "priority": 2, "position": None, "eta": None,
-        "blocked_by": "all_busy", "worker": None, "result": None, "problem": None, "cursor": "e:1",
+        "blocked_by": "all_busy", "worker": None, "result": None, "result_expires_at": None,
+        "result_gone": None, "problem": None, "cursor": "e:1",
         "created_at": "2023-11-14T22:13:20.000Z", "started_at": None, "ended_at": None,
     }
     assert opens(video.pop("content_url"), "/videos/video-1") and opens(video.pop("poster_url"), "/posters/video-1")
     assert video == {
         "id": "video-1", "name": "holiday.mov", "size": 1000, "width": 640, "height": 360, "fps": "30000/1001",
         "frames": 72, "duration": 2.4, "rotation": 0, "codec": "h264", "has_audio": True,
+        "variable_frame_rate": False,
     }
+
+
+def test_a_result_says_until_when_it_is_kept_and_why_it_is_gone() -> None:
+    kept = Views(LINKS.sign, "videos", "backgrounds", keep_s=86400)
+    done = a_task(
+        state=State.COMPLETED, outputs=(Output("m1", "result", "r.mp4", 9, SHA, 72),), ended_at=START, version=4,
+    )
+    view = kept.task(done, WALL, Outlook(), "e:9")
+    assert view["result"] and view["result_expires_at"] == rfc3339(START + 86400) and view["result_gone"] is None
+    gone = kept.task(drop_results(done, START + 90000), WALL, Outlook(), "e:9")
+    assert (gone["state"], gone["result"], gone["result_expires_at"], gone["version"]) == ("completed", None, None, 5)
+    assert gone["result_gone"] == {"reason": "expired", "at": rfc3339(START + 90000)}
+    assert Views(LINKS.sign, "v", "b").task(done, WALL, Outlook(), "e:9")["result_expires_at"] is None
 
 
 def test_a_background_is_served_from_its_own_folder(viewed: Views) -> None:
@@ -87,7 +103,8 @@ def test_media_are_checked_until_they_have_facts(viewed: Views) -> None:
     record = Media("v1", "ann", Purpose.VIDEO, "a.mp4", "video/mp4", 9, SHA, "b" * 32, FACTS, START)
     view = viewed.media(record, WALL)
     assert (view["state"], view["width"], view["has_audio"], view["md5"]) == ("ready", 640, True, "b" * 32)
-    assert opens(view["content_url"], "/videos/v1")
+    assert opens(view["content_url"], "/videos/v1") and opens(view["strip_url"], "/posters/v1/strip")
+    assert viewed.media(replace(record, purpose=Purpose.BACKGROUND), WALL)["strip_url"] is None
     waiting = viewed.media(replace(record, facts=None), WALL)
     assert (waiting["state"], waiting["width"], waiting["has_audio"]) == ("checking", None, None)
 
@@ -119,5 +136,5 @@ def test_a_progress_event_carries_only_what_changes() -> None:
 def test_p18_what_is_not_known_of_a_model_is_null() -> None:
     assert views.model(OfferedModel("m", "Magic", "for people"), 2, None) == {
         "name": "m", "alias": "Magic", "description": "for people", "workers_ready": 2,
-        "seconds_per_megapixel_frame": None,
+        "seconds_per_megapixel_frame": None, "max_pixels": None, "max_frames": None,
     }

@@ -15,7 +15,7 @@ from hub.core import Core, Link
 from hub.effects import Effect, Publish
 from hub.errors import MediaRefused, Unavailable
 from hub.interface import Interface
-from hub.media import Facts, Purpose
+from hub.media import Facts, Previews, Purpose
 from hub.messages import Input, Message
 from hub.runner import Runner
 from hub.task import Source, Task
@@ -62,7 +62,7 @@ class Files:
     def path(self, purpose: Purpose, sha256: str) -> Path:
         return Path(sha256)
 
-    async def save_poster(self, media_id: str, jpeg: bytes) -> None:
+    async def save_previews(self, media_id: str, previews: Previews) -> None:
         pass
 
 
@@ -127,13 +127,13 @@ class SimulatedHub(Runner):
         await self.stop()
         self.world.end_hub(self.world.random.uniform(0.1, 1.0))
 
-    async def probe(self, path: Path, purpose: Purpose) -> tuple[Facts, bytes]:
+    async def probe(self, path: Path, purpose: Purpose) -> tuple[Facts, Previews]:
         """Look into a result, which takes its time."""
         world = self.world
         await world.kernel.sleep(world.random.uniform(0.05, 0.4 if world.calm or world.chance(0.8) else 4.0))
         if str(path) == BROKEN:
             raise MediaRefused("no video in it")
-        return (FACTS if str(path) == GOOD else SHORT), b"poster"
+        return (FACTS if str(path) == GOOD else SHORT), Previews(b"poster")
 
     # --- what the watch gets to see -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -18,9 +19,9 @@ from store.probe_wire import Job, Refused
 GOOD_JPEG = b"\xff\xd8\xff\xd9"
 
 
-def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], bytes]:
+def decode(file: BinaryIO, job: Job) -> tuple[dict[str, Any], list[bytes]]:
     word, _, rest = file.read(job.size).decode().partition(" ")
-    result: tuple[dict[str, Any], bytes] = DEEDS[word](rest)
+    result: tuple[dict[str, Any], list[bytes]] = DEEDS[word](rest)
     return result
 
 
@@ -76,10 +77,30 @@ def babble(_: str) -> NoReturn:
                 pass
 
 
-def lie(rest: str) -> tuple[dict[str, Any], bytes]:
+def limits(_: str) -> NoReturn:
+    """Say what the kernel allows; the refusal's detail is JSON."""
+    names = ("AS", "CPU", "FSIZE", "NPROC", "NOFILE", "CORE")
+    found = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names}
+    raise Refused("not_video", json.dumps(found))
+
+
+def fork(_: str) -> NoReturn:
+    """A fork bomb; the refusal's detail says how far it came."""
+    made = 0
+    for _number in range(100):
+        try:
+            if os.fork() == 0:
+                time.sleep(3600)
+            made += 1
+        except OSError:
+            pass
+    raise Refused("not_video", f"{made} forks")
+
+
+def lie(rest: str) -> tuple[dict[str, Any], list[bytes]]:
     """Facts as the test wrote them down."""
     facts, poster = json.loads(rest)
-    return facts, GOOD_JPEG if poster else b"<script>"
+    return facts, [GOOD_JPEG if poster else b"<script>"]
 
 
 def reach(rest: str) -> NoReturn:
@@ -139,11 +160,9 @@ def more_than_two_descriptors() -> None:
 
 
 def raise_limit() -> None:
-    import resource
-
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
 
 DEEDS: dict[str, Callable[[str], Any]] = {
-    deed.__name__: deed for deed in (sleep, spin, stop, crash, error, eat, shout, babble, lie, reach)
+    deed.__name__: deed for deed in (sleep, spin, stop, crash, error, eat, shout, babble, limits, fork, lie, reach)
 }

@@ -144,6 +144,18 @@ async def test_pages_are_newest_first_and_continue_below_a_cursor(store: Store) 
     assert await store.page(Task, 10, owner="nobody") == []
 
 
+async def test_of_many_values_those_that_are_there_are_told(store: Store) -> None:
+    hashes = [f"{number:064x}" for number in range(20)]
+    video = Media("0", "owner", Purpose.VIDEO, "n", "video/mp4", 1, hashes[0], "b" * 32, FACTS, 1.0)
+    twice = [replace(video, id=f"{number}", sha256=hashes[number // 2]) for number in range(20)]
+    mask = replace(video, id="mask", sha256=hashes[19], purpose=Purpose.MASK)
+    await store.commit([Save(record, 0) for record in [*twice, mask]])
+    assert await store.present(Media, "sha256", hashes) == {*hashes[:10], hashes[19]}
+    assert await store.present(Media, "sha256", hashes[5:], purpose=(Purpose.VIDEO,)) == set(hashes[5:10])
+    assert await store.present(Media, "id", ["0", "mask", "none"]) == {"0", "mask"}
+    assert await store.present(Media, "sha256", []) == await store.present(Task, "id", ["0"]) == set()
+
+
 async def test_nested_fields_can_be_asked_for(store: Store) -> None:
     task = a_task()
     await store.commit([Save(task, 0), Save(a_task(), 0)])

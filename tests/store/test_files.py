@@ -18,7 +18,7 @@ import pytest
 
 from hub import ports
 from hub.errors import DiskFull, NotFound, Unavailable
-from hub.media import Purpose
+from hub.media import Previews, Purpose
 from store.files import PIECE, Digest, Files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -287,9 +287,9 @@ async def test_p1_after_a_full_disk_it_goes_on_from_the_durable_offset(small_dis
 
 
 async def test_a_poster_that_does_not_fit_leaves_the_old_one(small_disk: Files) -> None:
-    await small_disk.save_poster("m1", b"old")
+    await small_disk.save_previews("m1", Previews(b"old"))
     with pytest.raises(DiskFull):
-        await small_disk.save_poster("m1", DATA)
+        await small_disk.save_previews("m1", Previews(DATA))
     assert small_disk.poster_path("m1").read_bytes() == b"old"
     assert on_disk(small_disk) == [small_disk.poster_path("m1")]
 
@@ -327,12 +327,13 @@ async def test_p16_no_name_leads_out_of_its_folder(files: Files, name: str) -> N
         files.path(Purpose.VIDEO, name)
 
 
-async def test_posters(files: Files) -> None:
-    await files.save_poster("m1", b"one")
-    await files.save_poster("m1", b"two")
-    assert files.poster_path("m1").read_bytes() == b"two"
-    await files.delete_poster("m1")
-    await files.delete_poster("m1")
+async def test_previews(files: Files) -> None:
+    await files.save_previews("m1", Previews(b"one"))
+    assert not files.strip_path("m1").exists()
+    await files.save_previews("m1", Previews(b"two", b"strip"))
+    assert files.poster_path("m1").read_bytes() == b"two" and files.strip_path("m1").read_bytes() == b"strip"
+    await files.delete_previews("m1")
+    await files.delete_previews("m1")
     assert on_disk(files) == []
 
 

@@ -1,76 +1,31 @@
-"""The probe on good, odd, broken and hostile files; everything runs through the real fork server."""
+"""The probe on good, odd and broken files; everything runs through the real fork server."""
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
-import io
-import json
 import os
 import random
-import select
-import signal
 import struct
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import pytest
-import pytest_asyncio
 
 from hub import ports
-from hub.errors import MediaRefused, Unavailable
-from hub.media import Facts, Purpose, compare
-from store.probe import ROOT, Probe
-from store.probe_wire import REFUSALS, Job, Refused
-from tests import odd_media
+from hub.errors import MediaRefused
+from hub.media import Purpose, compare
+from store.probe import Probe
+from store.probe_wire import MAX_ANSWER
+from tests import hostile_media, odd_media
+from tests.hostile_media import brighter
+from tests.store.probing import pixels_of, probe, refused, size_of, write
 
+__all__ = ["probe"]
 pytestmark = [pytest.mark.media, pytest.mark.asyncio(loop_scope="module")]
-HOSTILE = "tests.store.hostile_decoder"
 
 if TYPE_CHECKING:
     def keeps_the_promise(probe: Probe) -> ports.Probe:
         return probe
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def probe() -> AsyncIterator[Probe]:
-    probe = Probe()
-    await probe.start()
-    yield probe
-    await probe.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hostile() -> AsyncIterator[Probe]:
-    os.environ["A_SECRET_OF_THE_HUB"] = "x"
-    probe = Probe(decoder=HOSTILE, timeout_s=1.0, memory=512 << 20)
-    await probe.start()
-    del os.environ["A_SECRET_OF_THE_HUB"]
-    yield probe
-    await probe.stop()
-
-
-async def refused(probe: Probe, path: Path, purpose: Purpose = Purpose.VIDEO) -> MediaRefused:
-    with pytest.raises(MediaRefused) as caught:
-        await probe(path, purpose)
-    assert caught.value.code in REFUSALS
-    assert caught.value.detail
-    return caught.value
-
-
-def write(path: Path, content: bytes | str) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def size_of(jpeg: bytes) -> tuple[int, int]:
-    with av.open(io.BytesIO(jpeg), "r", format="jpeg_pipe") as picture:
-        frame = next(picture.decode(video=0))
-        return frame.width, frame.height
 
 
 # --- what is taken ----------------------------------------------------------------------------------------------
@@ -103,11 +58,11 @@ async def test_p19_counting_and_decoding_come_to_the_same_facts(
     probe: Probe, clip: Callable[[], Path], expected: dict[str, Any]
 ) -> None:
     """As a user's video its packets are counted, as a result every picture is decoded (P19)."""
-    facts, poster = await probe(clip(), Purpose.VIDEO)
+    facts, previews = await probe(clip(), Purpose.VIDEO)
     assert {name: getattr(facts, name) for name in expected} == expected
     decoded, _ = await probe(clip(), Purpose.RESULT)
     assert decoded == facts
-    width, height = size_of(poster)
+    width, height = size_of(previews.poster)
     assert max(width, height) <= 640
     assert width / height == pytest.approx(facts.width / facts.height, rel=0.01)
 
@@ -119,9 +74,53 @@ async def test_p19_a_playable_result_in_another_container_stands_for_its_source(
 
 
 async def test_a_large_film_gets_a_small_poster(probe: Probe) -> None:
-    _, poster = await probe(odd_media.MEDIA / "fullbody-vertical-60fps.mp4", Purpose.VIDEO)
-    assert size_of(poster) == (363, 640)
-    assert len(poster) < 100_000
+    _, previews = await probe(odd_media.MEDIA / "fullbody-vertical-60fps.mp4", Purpose.VIDEO)
+    assert size_of(previews.poster) == (363, 640)
+    assert len(previews.poster) < 100_000
+
+
+@pytest.mark.parametrize(("clip", "cell"), [
+    (lambda: odd_media.WEBCAM, (160, 90)), (odd_media.turned, (90, 160)), (odd_media.wide_pixels, (160, 90)),
+    (odd_media.one_picture, (160, 90)), (odd_media.webm, (160, 90)), (odd_media.avi, (160, 90)),
+    (odd_media.mpegts, (160, 90)), (odd_media.variable, (160, 90)),
+])
+async def test_a_film_gets_a_strip_of_eight_pictures(
+    probe: Probe, clip: Callable[[], Path], cell: tuple[int, int]
+) -> None:
+    _, previews = await probe(clip(), Purpose.VIDEO)
+    assert size_of(previews.strip) == (8 * cell[0], cell[1])
+
+
+async def test_the_strip_goes_through_the_film(probe: Probe, tmp_path: Path) -> None:
+    """A film that gets brighter with each picture, and all in one group of pictures."""
+    path = tmp_path / "brighter.mp4"
+    brighter(path)
+    _, previews = await probe(path, Purpose.VIDEO)
+    pixels = pixels_of(previews.strip)[:, :, 0].astype(float)
+    shades = [pixels[:, cell * 160 + 20:cell * 160 + 140].mean() for cell in range(8)]
+    assert shades == sorted(shades) and shades[0] < 40 and shades[7] > 200
+    poster = pixels_of(previews.poster)[:, :, 0].astype(float).mean()
+    assert poster == pytest.approx(shades[2], abs=4)
+
+
+async def test_a_damaged_place_in_the_middle_costs_no_more_than_its_pictures_in_the_strip(
+    probe: Probe, tmp_path: Path
+) -> None:
+    data = bytearray(odd_media.avi().read_bytes())
+    start = data.index(b"movi") + len(data) // 3
+    data[start:start + 20_000] = bytes(20_000)
+    _, previews = await probe(write(tmp_path / "x.avi", bytes(data)), Purpose.VIDEO)
+    assert size_of(previews.strip) == (1280, 90)
+
+
+async def test_results_and_backgrounds_have_no_strip(probe: Probe) -> None:
+    assert not (await probe(odd_media.silent(), Purpose.RESULT))[1].strip
+    assert not (await probe(odd_media.PAGODA, Purpose.BACKGROUND))[1].strip
+
+
+async def test_previews_of_pure_noise_are_not_too_long_for_an_answer(probe: Probe) -> None:
+    _, previews = await probe(hostile_media.noise(), Purpose.VIDEO)
+    assert 100_000 < len(previews.poster) + len(previews.strip) < MAX_ANSWER * 3 // 4
 
 
 @pytest.mark.parametrize(("picture", "kind", "size"), [
@@ -131,8 +130,8 @@ async def test_a_large_film_gets_a_small_poster(probe: Probe) -> None:
     (odd_media.webp, "webp", (320, 214)),
 ])
 async def test_still_pictures(probe: Probe, picture: Callable[[], Path], kind: str, size: tuple[int, int]) -> None:
-    facts, poster = await probe(picture(), Purpose.BACKGROUND)
-    assert (facts.width, facts.height) == size == size_of(poster)
+    facts, previews = await probe(picture(), Purpose.BACKGROUND)
+    assert (facts.width, facts.height) == size == size_of(previews.poster)
     assert (facts.container, facts.frames, facts.duration) == (kind, 1, 0.0)
 
 
@@ -148,11 +147,25 @@ async def test_still_pictures(probe: Probe, picture: Callable[[], Path], kind: s
     (odd_media.m3u8, "not_video"),
     (odd_media.sdp, "not_video"),
     (odd_media.png, "not_video"),
-    (odd_media.heic, "not_video"),
-    (odd_media.moving_gif, "unsupported_format"),
+    (lambda: odd_media.PAGODA, "not_video"),
+    (odd_media.webp, "not_video"),
+    (odd_media.heic, "heic"),
+    (hostile_media.heic_burst, "heic"),
+    (odd_media.svg, "svg"),
+    (hostile_media.svg_with_preamble, "svg"),
+    (odd_media.moving_gif, "animated"),
+    (odd_media.moving_png, "animated"),
+    (odd_media.moving_webp, "animated"),
+    (hostile_media.still_gif, "unsupported_format"),
+    (hostile_media.avif, "unsupported_format"),
     (odd_media.rare_codec, "unsupported_format"),
     (odd_media.magicyuv, "unsupported_format"),
     (odd_media.sound_only, "no_video_stream"),
+    (hostile_media.mp3, "no_video_stream"),
+    (hostile_media.wav, "no_video_stream"),
+    (hostile_media.flac, "no_video_stream"),
+    (hostile_media.opus, "no_video_stream"),
+    (hostile_media.no_frames, "no_frames"),
     (odd_media.cut_moov_first, "truncated"),
     (odd_media.cut_moov_last, "truncated"),
     (odd_media.huge, "too_many_pixels"),
@@ -166,13 +179,22 @@ async def test_bad_video(probe: Probe, clip: Callable[[], Path], code: str, purp
     (odd_media.empty, "not_picture"),
     (odd_media.text, "not_picture"),
     (lambda: odd_media.WEBCAM, "not_picture"),
-    (odd_media.svg, "unsupported_format"),
-    (odd_media.heic, "unsupported_format"),
+    (hostile_media.mp3, "not_picture"),
+    (odd_media.svg, "svg"),
+    (hostile_media.svg_with_preamble, "svg"),
+    (odd_media.heic, "heic"),
+    (hostile_media.heic_burst, "heic"),
+    (hostile_media.avif, "unsupported_format"),
+    (hostile_media.still_gif, "unsupported_format"),
+    (hostile_media.two_gif, "animated"),
     (odd_media.moving_gif, "animated"),
     (odd_media.moving_png, "animated"),
     (odd_media.moving_webp, "animated"),
     (odd_media.cut_jpeg, "truncated"),
     (odd_media.png_bomb, "too_many_pixels"),
+    (hostile_media.wide_jpeg, "too_many_pixels"),
+    (hostile_media.wide_webp, "too_many_pixels"),
+    (hostile_media.thin_png, "too_many_pixels"),
 ])
 async def test_bad_picture(probe: Probe, picture: Callable[[], Path], code: str) -> None:
     assert (await refused(probe, picture(), Purpose.BACKGROUND)).code == code
@@ -232,6 +254,22 @@ async def test_a_png_that_claims_to_be_immense(probe: Probe, tmp_path: Path) -> 
     assert (await refused(probe, write(tmp_path / "x.png", png), Purpose.BACKGROUND)).code == "too_many_pixels"
 
 
+async def test_pictures_that_grow_on_the_way_are_measured_before_they_are_decoded(probe: Probe) -> None:
+    refusal = await refused(probe, hostile_media.growing())
+    assert refusal.code in ("too_many_pixels", "not_video")
+
+
+async def test_a_profile_that_unpacks_to_more_than_the_memory_is_cut_short() -> None:
+    probe = Probe(memory=512 << 20)
+    try:
+        facts, _ = await probe(hostile_media.profile_bomb(), Purpose.BACKGROUND)
+        assert (facts.width, facts.height) == (320, 214)
+    except MediaRefused as refusal:
+        assert refusal.code in ("probe_memory", "not_picture")
+    finally:
+        await probe.stop()
+
+
 async def test_more_pictures_than_the_limit() -> None:
     probe = Probe(max_frames=35)
     try:
@@ -255,311 +293,3 @@ async def test_only_plain_files(probe: Probe, tmp_path: Path) -> None:
         await refused(probe, path)
     with pytest.raises(FileNotFoundError):
         await probe(tmp_path / "absent", Purpose.VIDEO)
-
-
-async def test_a_hundred_mutations(probe: Probe, tmp_path: Path) -> None:
-    """Whatever is in a file, it ends in facts or in a refusal, and the next file is looked into."""
-    chance = random.Random(20)
-    seeds = [
-        (odd_media.silent(), Purpose.RESULT), (odd_media.fragmented(), Purpose.VIDEO),
-        (odd_media.webm(), Purpose.VIDEO),
-        (odd_media.png(), Purpose.BACKGROUND), (odd_media.phone_jpeg(), Purpose.BACKGROUND),
-    ]
-
-    async def one(number: int) -> str:
-        seed, purpose = seeds[number % len(seeds)]
-        mutant = write(tmp_path / str(number), mutated(seed.read_bytes(), chance))
-        try:
-            facts, _ = await probe(mutant, purpose)
-        except MediaRefused as refusal:
-            return refusal.code
-        assert facts.width * facts.height <= 64_000_000
-        return "taken"
-
-    outcomes = await asyncio.gather(*(one(number) for number in range(100)))
-    assert set(outcomes) <= {"taken", *REFUSALS}
-    assert not {"probe_crashed", "probe_timeout"} & set(outcomes)
-    facts, _ = await probe(odd_media.WEBCAM, Purpose.VIDEO)
-    assert facts.frames == 72
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed (often in the header or the index), a part doubled, or the end gone."""
-    mutant = bytearray(data)
-    edges = [at for name in (b"moov", b"IHDR", b"\xff\xc0") if (at := data.find(name)) >= 0] or [0]
-    for _ in range(chance.choice((1, 5, 50))):
-        start = chance.choice([chance.choice(edges), 0, chance.randrange(len(mutant))])
-        value = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
-        mutant[min(len(mutant) - 1, start + chance.randrange(600))] = value
-    if chance.random() < 0.2:
-        start = chance.randrange(len(mutant))
-        mutant[start:start] = mutant[start:start + chance.randrange(5000)]
-    if chance.random() < 0.1:
-        del mutant[chance.randrange(len(mutant)):]
-    return bytes(mutant)
-
-
-# --- fences -----------------------------------------------------------------------------------------------------
-
-
-class Watch:
-    """Whether anybody opens a file (inotify)."""
-
-    def __init__(self, path: Path) -> None:
-        libc = ctypes.CDLL(None)
-        self.descriptor = libc.inotify_init1(os.O_NONBLOCK)
-        assert libc.inotify_add_watch(self.descriptor, os.fsencode(path), 0x20) > 0  # IN_OPEN
-
-    def opened(self) -> bool:
-        try:
-            return bool(os.read(self.descriptor, 4096))
-        except BlockingIOError:
-            return False
-
-
-@pytest.mark.parametrize("fenced", [True, False], ids=["in the child", "without any fence"])
-async def test_p16_a_neighbours_file_is_never_opened(probe: Probe, fenced: bool) -> None:
-    """P16: lists named .mp4 are refused by the choice of demuxers alone, fence or not."""
-    from store.probe_decode import decode
-
-    lists = [odd_media.ffconcat(), odd_media.m3u8(), odd_media.sdp()]
-    watch = Watch(odd_media.neighbour())
-    try:
-        for path in lists:
-            if fenced:
-                assert (await refused(probe, path)).code == "not_video"
-            else:
-                job = Job("video", path.stat().st_size, False, 1 << 25, 1000, 9.0, 9, 0)
-                with path.open("rb") as file, pytest.raises(Refused):
-                    decode(file, job)
-        assert not watch.opened()
-        odd_media.neighbour().read_bytes()
-        assert watch.opened()  # the watch does work
-    finally:
-        os.close(watch.descriptor)
-
-
-async def test_p16_the_child_reaches_nothing(hostile: Probe, tmp_path: Path) -> None:
-    """P16: no file, network, process, user or limit is within reach of a decoder that was taken over."""
-    outcome = await refused(hostile, write(tmp_path / "x", f"reach {odd_media.neighbour()}"))
-    assert outcome.detail == "nothing"
-
-
-async def test_p16_nor_when_the_hub_has_many_descriptors(tmp_path: Path) -> None:
-    """A fork server that is started under load gets its socket under a high number."""
-    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(200)]
-    probe = Probe(decoder=HOSTILE)
-    try:
-        outcome = await refused(probe, write(tmp_path / "x", f"reach {odd_media.neighbour()}"))
-        assert outcome.detail == "nothing"
-    finally:
-        await probe.stop()
-        for descriptor in many:
-            os.close(descriptor)
-
-
-@pytest.mark.parametrize(("deed", "code"), [
-    ("sleep", "probe_timeout"),
-    ("spin", "probe_timeout"),
-    ("stop", "probe_timeout"),
-    ("crash", "probe_crashed"),
-    ("error", "probe_crashed"),
-    ("eat", "probe_memory"),
-    ("shout", "not_video"),
-    ("babble", "probe_crashed"),
-])
-async def test_fault_27_hostile_child(hostile: Probe, tmp_path: Path, deed: str, code: str) -> None:
-    """Fault 27: refused with a code, nothing of it lives on, and the next file is looked into."""
-    assert (await refused(hostile, write(tmp_path / "x", deed))).code == code
-    assert children_of(hostile) == []
-    good = write(tmp_path / "good", "lie " + json.dumps([{"width": 4, "height": 2, **NAMES}, True]))
-    assert (await hostile(good, Purpose.VIDEO))[0].width == 4
-
-
-NAMES = {"codec": "h264", "pixel_format": "yuv420p", "container": "mp4"}
-
-
-@pytest.mark.parametrize("lie", [
-    {"width": 0}, {"width": -1}, {"width": 1 << 63}, {"width": 1.5}, {"width": "4"}, {"height": None},
-    {"fps": "1/0"}, {"fps": "99999/1"}, {"fps": "NaN"}, {"fps": "x" * 1000}, {"frames": 0}, {"frames": -(1 << 63)},
-    {"duration": float("nan")}, {"duration": float("inf")}, {"duration": -1.0}, {"rotation": 45},
-    {"codec": ""}, {"codec": "<b>"}, {"audio_codec": "a" * 100}, {"variable": 2},
-])
-async def test_p16_no_answer_is_believed_unchecked(hostile: Probe, tmp_path: Path, lie: dict[str, Any]) -> None:
-    facts = {"width": 4, "height": 2, **NAMES, **lie}
-    path = write(tmp_path / "x", "lie " + json.dumps([facts, True]))
-    assert (await refused(hostile, path)).code == "probe_crashed"
-
-
-async def test_p16_a_poster_is_a_jpeg(hostile: Probe, tmp_path: Path) -> None:
-    path = write(tmp_path / "x", "lie " + json.dumps([{"width": 4, "height": 2, **NAMES}, False]))
-    assert (await refused(hostile, path)).code == "probe_crashed"
-
-
-async def test_p13_the_loop_stays_free(probe: Probe) -> None:
-    """P13: while every picture of a large clip is decoded the loop goes on turning."""
-    turns = 0
-    work = asyncio.create_task(probe(odd_media.MEDIA / "fullbody-vertical-60fps.mp4", Purpose.RESULT))
-    while not work.done():
-        await asyncio.sleep(0.005)
-        turns += 1
-    assert (await work)[0].frames == 100
-    assert turns >= 10
-
-
-async def test_at_most_two_at_once(hostile: Probe, tmp_path: Path) -> None:
-    sleeper = write(tmp_path / "x", "sleep")
-    probes = [asyncio.create_task(refused(hostile, sleeper)) for _ in range(3)]
-    most = 0
-    while not all(task.done() for task in probes):
-        most = max(most, len(children_of(hostile)))
-        await asyncio.sleep(0.02)
-    assert most == 2
-    assert [(await task).code for task in probes] == ["probe_timeout"] * 3
-
-
-# --- the fork server's own life ---------------------------------------------------------------------------------
-
-
-async def test_a_dead_fork_server_is_replaced() -> None:
-    probe = Probe()
-    await probe.start()
-    try:
-        os.kill((await probe.running()).process.pid, signal.SIGKILL)
-        facts, _ = await probe(odd_media.silent(), Purpose.VIDEO)
-        assert facts.frames == 36
-    finally:
-        await probe.stop()
-
-
-async def test_children_die_with_the_fork_server(tmp_path: Path) -> None:
-    probe = Probe(decoder=HOSTILE, timeout_s=60)
-    await probe.start()
-    try:
-        work = asyncio.create_task(probe(write(tmp_path / "x", "sleep"), Purpose.VIDEO))
-        child = await first_child(probe)
-        os.kill((await probe.running()).process.pid, signal.SIGKILL)
-        assert await gone(child)
-        work.cancel()
-    finally:
-        await probe.stop()
-
-
-async def test_cancelling_kills_the_child(tmp_path: Path) -> None:
-    probe = Probe(decoder=HOSTILE, timeout_s=60)
-    await probe.start()
-    try:
-        work = asyncio.create_task(probe(write(tmp_path / "x", "sleep"), Purpose.VIDEO))
-        child = await first_child(probe)
-        work.cancel()
-        assert await gone(child)
-    finally:
-        await probe.stop()
-
-
-async def test_p15_stop_ends_probes_under_way(tmp_path: Path) -> None:
-    probe = Probe(decoder=HOSTILE, timeout_s=60)
-    await probe.start()
-    work = asyncio.create_task(probe(write(tmp_path / "x", "sleep"), Purpose.VIDEO))
-    child = await first_child(probe)
-    await probe.stop()
-    await probe.stop()
-    assert await gone(child)
-    with pytest.raises(Unavailable):
-        await work
-
-
-async def test_the_fork_server_dies_with_the_hub(tmp_path: Path) -> None:
-    """Even when the hub is killed in the middle of a probe."""
-    path = write(tmp_path / "x", "sleep")
-    script = f"""
-import asyncio, pathlib
-from hub.media import Purpose
-from store.probe import Probe
-async def main():
-    probe = Probe(decoder={HOSTILE!r})
-    await probe.start()
-    print((await probe.running()).process.pid, flush=True)
-    await probe(pathlib.Path({str(path)!r}), Purpose.VIDEO)
-asyncio.run(main())
-"""
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as hub:
-        assert hub.stdout
-        server = int(await asyncio.to_thread(hub.stdout.readline))
-        while not (children := decoding_under(server)):
-            await asyncio.sleep(0.01)
-        hub.kill()
-    assert await gone(server)
-    assert await gone(children[0])
-
-
-async def test_a_fork_server_that_cannot_start_is_said(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Unavailable):
-        await Probe(decoder="tests.store.no_such_decoder").start()
-    assert "no_such_decoder" in capfd.readouterr().err
-
-
-async def test_no_descriptor_is_left(probe: Probe, hostile: Probe, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    await probe(odd_media.PAGODA, Purpose.BACKGROUND)
-    await refused(probe, odd_media.text())
-    await refused(hostile, write(tmp_path / "x", "babble"))
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def children_of(probe: Probe) -> list[int]:
-    assert probe.server
-    return decoding_under(probe.server.result().process.pid)
-
-
-def decoding_under(pid: int) -> list[int]:
-    """The decoding children of a fork server, which is two processes where it has its own process namespace."""
-    below = pids_under(pid)
-    if below and "\t1\n" in Path(f"/proc/{below[0]}/status").read_text().partition("NSpid:")[2][:40]:
-        return pids_under(below[0])  # that one is process 1 in there
-    return below
-
-
-def pids_under(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-async def first_child(probe: Probe) -> int:
-    while not (children := children_of(probe)):
-        await asyncio.sleep(0.01)
-    return children[0]
-
-
-async def gone(pid: int) -> bool:
-    """Wait for the end of a process that is not ours."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        readable, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 5.0)
-        return bool(readable)
-    finally:
-        os.close(descriptor)
-
-
-async def test_every_fact_can_be_checked() -> None:
-    """A new fact needs a line in `plausible`."""
-    assert set(Facts.__dataclass_fields__) == {
-        "width", "height", "fps", "frames", "duration", "rotation", "codec", "pixel_format", "container", "audio_codec",
-        "variable",
-    }
-
-
-async def test_the_fork_server_ends_without_a_word_when_its_hub_is_killed() -> None:
-    script = (
-        "import os, signal, socket\n"
-        "from store.probe_child import ForkServer\n"
-        "hub, control = socket.socketpair()\n"
-        "hub.close()\n"
-        "ForkServer(control, None).run()\n"
-        "os.kill(os.getpid(), signal.SIGCHLD)  # a child of it has ended just now\n"
-    )
-    pipe = asyncio.subprocess.PIPE
-    server = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=ROOT, stderr=pipe)
-    assert ((await server.communicate())[1], server.returncode) == (b"", 0)

@@ -15,6 +15,8 @@ export class AdminPage {
         <div class="admin-head">
           <h2 data-t="admin.title"></h2>
           <span class="muted" data-part="stats"></span>
+          <span class="muted admin-space" data-part="space"></span>
+          <p class="problem" role="alert" data-part="warning" hidden></p>
         </div>
         <div data-part="problem"></div>
       </div>`);
@@ -54,6 +56,25 @@ export class AdminPage {
       language.t("admin.stats_users", { count: stats.users, n: language.number(stats.users) }),
       language.t("admin.stats_disk", { size: language.bytes(stats.disk.output.free) }),
     ));
+    this.updateSpace(stats.space);
+  }
+
+  /** What the last round of tidying found; before the first one there is nothing to tell. */
+  updateSpace(space) {
+    const { language } = this;
+    const { space: line, warning } = this.parts;
+    line.hidden = !space;
+    warning.hidden = !space?.refused && !space?.missing;
+    if (!space) return;
+    const used = Object.entries(space.used).filter(([, size]) => size)
+      .map(([what, size]) => language.t("admin.space_used", { what: language.t(`admin.space.${what}`), size: language.bytes(size) }));
+    const gone = ["orphans", "results", "leftovers"].map((what) => space[what]);
+    const [number, size] = ["number", "size"].map((part) => gone.reduce((sum, each) => sum + each[part], 0));
+    setText(line, language.line(used, language.t("admin.space_tidied", {
+      time: language.moment(space.at), count: number, n: language.number(number), size: language.bytes(size),
+    })));
+    setText(warning, space.refused ? language.t("admin.space_refused")
+      : language.t("admin.space_missing", { count: space.missing, n: language.number(space.missing) }));
   }
 
   update() {

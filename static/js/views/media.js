@@ -13,6 +13,13 @@ export function poster(media, noun) {
   return image;
 }
 
+/** Eight pictures from all over a video in one row; nothing where there are none. */
+export function strip(media) {
+  const image = element(html`<img class="strip" src="${media.strip_url}" alt="" loading="lazy" decoding="async">`);
+  image.addEventListener("error", () => image.remove(), { once: true });
+  return image;
+}
+
 /** What the hub measured, in a line: size, dimensions, and for videos duration, frames and sound. */
 export function facts(language, media, short = false) {
   const size = media.size ? language.bytes(media.size) : null;
@@ -22,8 +29,10 @@ export function facts(language, media, short = false) {
   if (short) return language.line(clock, dimensions);
   const frames = media.frames ? language.t("media.frames", { count: media.frames, n: language.number(media.frames) }) : null;
   const sound = language.t(media.has_audio ? "media.sound" : "media.silent");
+  const uneven = media.variable_frame_rate ? language.t("media.variable") : null;
+  const turned = media.rotation ? language.t("media.turned", { n: language.number(media.rotation) }) : null;
   const whole = (fact) => fact?.replaceAll(" ", "\u00a0"); // "with sound" stays on one line
-  return language.line(clock, dimensions, [rate(language, media.fps), frames, size, sound].map(whole));
+  return language.line(clock, dimensions, [rate(language, media.fps), uneven, frames, turned, size, sound].map(whole));
 }
 
 function rate(language, fps) {

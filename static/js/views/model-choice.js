@@ -4,12 +4,14 @@ import { ProblemLine } from "./problem.js";
 import { element, html, parts, setText } from "../html.js";
 
 const REMEMBERED = "vsh.model";
+const TOO_LARGE = new Set(["too_many_pixels", "too_many_frames"]);
 const COMMON = "mediapipe-selfie"; // what most videos need: people before a camera
 
 export class ModelChoice {
   constructor(app) {
     this.app = app;
     this.video = null;
+    this.verdicts = new Map(); // by model: what the hub says about the chosen video
     this.wanted = localStorage.getItem(REMEMBERED);
     this.rows = new Map();
     this.element = element(html`
@@ -21,21 +23,46 @@ export class ModelChoice {
     this.parts = parts(this.element);
     this.problem = new ProblemLine(app.language);
     this.parts.problem.replaceWith(this.problem.element);
-    app.models.addEventListener("changed", () => this.update());
+    app.models.addEventListener("changed", () => {
+      this.update();
+      this.ask();
+    });
   }
 
   /** The chosen model's name: what was chosen last, else the common one, else the first that somebody is ready for. */
   get chosen() {
-    const { models } = this.app;
-    if (models.get(this.wanted)) return this.wanted;
-    const ready = models.items.filter((model) => model.workers_ready > 0);
+    const fitting = this.app.models.items.filter((model) => this.fits(model));
+    if (fitting.some((model) => model.name === this.wanted)) return this.wanted;
+    const ready = fitting.filter((model) => model.workers_ready > 0);
     const usual = ready.find((model) => model.name === COMMON);
-    return (usual ?? ready[0] ?? models.items[0])?.name ?? null;
+    return (usual ?? ready[0] ?? fitting[0])?.name ?? null;
   }
 
   /** Estimate for this video from now on. */
   show(video) {
+    if (video?.id === this.video?.id) return;
     this.video = video;
+    this.verdicts.clear();
+    this.ask();
+  }
+
+  /** Have the hub say what each model would make of the video; an answer for one that is not chosen any more is dropped. */
+  async ask() {
+    const { video } = this;
+    if (!video) return;
+    try {
+      const { models } = await this.app.api.video(video.id);
+      if (video !== this.video) return;
+      this.verdicts = new Map(models.map((verdict) => [verdict.name, verdict]));
+      this.update();
+    } catch {
+      // What is known of the models goes on to be shown; the next refresh asks again.
+    }
+  }
+
+  /** Whether a model takes videos as large as the chosen one. */
+  fits(model) {
+    return !TOO_LARGE.has(this.verdicts.get(model.name)?.reason);
   }
 
   choose(name) {
@@ -91,13 +118,21 @@ export class ModelChoice {
     setText(ready, count ? language.t("model.ready", { count, n: language.number(count) }) : language.t("model.none_ready"));
     ready.dataset.ready = String(count > 0);
     row.radio.checked = model.name === chosen;
-    const seconds = this.seconds(model);
-    setText(estimate, seconds ? language.t("model.estimate", { time: language.span(seconds) }) : "");
+    row.radio.disabled = !this.fits(model);
+    setText(estimate, this.prospect(model));
+    estimate.dataset.problem = String(row.radio.disabled);
   }
 
-  seconds(model) {
-    const { video } = this;
-    if (!video?.frames || !model.seconds_per_megapixel_frame) return null;
-    return model.seconds_per_megapixel_frame * video.frames * ((video.width * video.height) / 1e6);
+  /** How long the model takes for the chosen video, or why that cannot be said. */
+  prospect(model) {
+    const { language } = this.app;
+    const { seconds, reason } = this.verdicts.get(model.name) ?? {};
+    if (seconds) {
+      return seconds.p90 > seconds.p50 * 1.3
+        ? language.t("model.estimate_range", { times: language.spans(seconds.p50, seconds.p90) })
+        : language.t("model.estimate", { time: language.span(seconds.p50) });
+    }
+    const limits = { pixels: language.number(model.max_pixels / 1e6, 1), frames: language.number(model.max_frames) };
+    return language.has(`model.${reason}`) ? language.t(`model.${reason}`, limits) : "";
   }
 }

@@ -3,7 +3,7 @@
 
 import { ask } from "./ask.js";
 import { icon } from "./icons.js";
-import { facts, poster } from "./media.js";
+import { facts, poster, strip } from "./media.js";
 import { ProblemLine } from "./problem.js";
 import { element, html, parts, setText } from "../html.js";
 import { Upload, typeOf } from "../upload.js";
@@ -48,6 +48,7 @@ export class Picker extends EventTarget {
             <span class="facts" data-part="facts"></span>
           </div>
           <span class="tick" data-t-title="media.selected">${icon("check")}</span>
+          <div class="chosen-strip" role="img" data-t-label="media.strip" data-part="strip" hidden></div>
         </div>
         <div data-part="problem"></div>
         <details class="earlier" data-part="earlier" hidden>
@@ -188,6 +189,8 @@ export class Picker extends EventTarget {
       if (at.poster.dataset.id !== chosen.id) {
         at.poster.dataset.id = chosen.id;
         at.poster.replaceChildren(poster(chosen, this.noun));
+        at.strip.hidden = !chosen.strip_url;
+        at.strip.replaceChildren(...chosen.strip_url ? [strip(chosen)] : []);
       }
       setText(at.name, chosen.name);
       setText(at.facts, facts(language, chosen));

@@ -129,6 +129,7 @@ export class TaskRow {
       const phase = task.phase ?? "none";
       return [language.t(`phase.${phase}`), this.eta()];
     }
+    if (task.state === "completed") return [this.kept()];
     if (task.state !== "waiting") return [];
     const again = task.attempt > 0 ? language.t("task.again") : null;
     if (task.blocked_by && task.blocked_by !== "all_busy") {
@@ -138,6 +139,14 @@ export class TaskRow {
     const place = task.position > 1 ? language.t("task.position", { n: language.number(task.position) })
       : language.t(task.position === 1 ? "task.next" : "task.queued");
     return [again, place, this.eta() ?? (task.blocked_by ? language.t("blocked.all_busy") : null)];
+  }
+
+  /** Until when the result is there, or that it is not any more. */
+  kept() {
+    const { task } = this;
+    const { language } = this.app;
+    if (task.result_gone) return language.t("task.result_gone", { time: language.moment(task.result_gone.at) });
+    return task.result_expires_at ? language.t("task.kept_until", { time: language.day(task.result_expires_at) }) : null;
   }
 
   /** When it will be done, as far as that can be said; nothing once the estimate has run out. */

@@ -24,7 +24,7 @@ from hub.settings import Settings
 from hub.views import Views
 
 from .identity import Identities
-from .locks import Locks
+from .locks import Locks, Turns
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 TUS_HEADERS = (
     "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum"
 )
+FILE_HEADERS = "Content-Range, Content-Disposition, Repr-Digest"
 EXPOSED_HEADERS = (
-    f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}, Upload-Expires, Tus-Version, Tus-Extension, "
-    "Tus-Max-Size, Tus-Checksum-Algorithm"
+    f"ETag, Location, Retry-After, Idempotency-Replayed, {FILE_HEADERS}, {TUS_HEADERS}, Upload-Expires, Tus-Version, "
+    "Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm"
 )
 
 
@@ -47,9 +48,9 @@ EXPOSED_HEADERS = (
 class Rooms:
     """What the edges are given to work with, made once at start.
 
-    `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
-    `receptions` are the files on their way in.
+    `contents` keeps apart those who record and those who remove the same bytes, `turns` those who move many at a time;
+    `creating` are the (user, Idempotency-Key) pairs whose request is under way; `registry` follows the records of
+    interface services; `receptions` are the files on their way in.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class Rooms:
     limiter: SignInLimiter
     identities: Identities
     contents: Locks = field(default_factory=Locks)
+    turns: Turns = field(default_factory=Turns)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)

@@ -25,7 +25,7 @@ from typing import Any
 
 from .peers import servers
 from .stage import CLIP, Stage, a_hub, family_cpu_seconds, load, say_result
-from .traffic import Asking, Sending, Watch, receive_all, send_all, watching
+from .traffic import Asking, Sending, Watch, idle_ping, receive_all, send_all, watching
 from .upload import MIB, payload_of
 
 LIMIT_S = 400.0  # no new round begins after this
@@ -95,6 +95,7 @@ async def measure(size: int, rounds: int, streams: Sequence[int]) -> dict[str, A
     async with AsyncExitStack() as stack:
         readers = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
         stage = await stack.enter_async_context(a_hub())
+        idle = await idle_ping(stage.port)
         video = await uploaded(stage, size, readers)
         sources = [Source("hub", stage.pid, stage.port, video["content_url"])]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
@@ -125,7 +126,7 @@ async def measure(size: int, rounds: int, streams: Sequence[int]) -> dict[str, A
             ratios[str(count)] = round(median(ours / theirs for ours, theirs in pairs), 2)
     return {
         "bench": "download", "bytes": size, "rounds": done, "load": load(), "versions": {"nginx": nginx.version},
-        "skipped": skipped, **told, "ratios": {"hub/nginx": ratios},
+        "skipped": skipped, "idle_ping_ms": idle, **told, "ratios": {"hub/nginx": ratios},
     }
 
 

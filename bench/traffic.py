@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from .stage import percentiles
 
-PERIOD_S, PINGERS = 0.01, 20
+PERIOD_S, PINGERS, IDLE_S = 0.01, 20, 3.0
 READ = 1024 * 1024
 R = TypeVar("R")
 
@@ -120,6 +120,13 @@ class Watch:
 
     def report(self) -> dict[str, Any]:
         return {"ping_ms": percentiles(self.pings), "memory_growth_mib": round((self.most - self.before) / 2**20, 1)}
+
+
+async def idle_ping(port: int) -> dict[str, float]:
+    """What a ping meets when the hub has nothing to do: what the machine itself adds, and who else is on it."""
+    async with watching(port, lambda: 0) as watch:
+        await asyncio.sleep(IDLE_S)
+    return percentiles(watch.pings)
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ from typing import Any
 
 from .peers import servers
 from .stage import CLIP, BenchWorker, Stage, a_hub, family_cpu_seconds, load, say_result
-from .traffic import Sending, Watch, send_all, watching
+from .traffic import Sending, Watch, idle_ping, send_all, watching
 
 MIB = 1024 * 1024
 LIMIT_S = 520.0  # no new round begins after this
@@ -257,6 +257,7 @@ async def turn(target: Target, payload: Payload, streams: int, senders: ProcessP
 async def measure(size: int, rounds: int, streams: Sequence[int], wanted: Collection[str]) -> dict[str, Any]:
     began, done = time.monotonic(), 0
     async with payload_of(size) as payload, all_targets(wanted) as taking_part:
+        idle = [await idle_ping(each.watched.port) for each in taking_part.targets[:1] if each.watched]
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as senders:
             for number in range(-1, rounds):
                 if time.monotonic() - began > LIMIT_S:
@@ -275,7 +276,8 @@ async def measure(size: int, rounds: int, streams: Sequence[int], wanted: Collec
             for target in taking_part.targets}
     return {
         "bench": "upload", "bytes": size + TAIL, "rounds": done, "load": load(), "versions": taking_part.versions,
-        "skipped": taking_part.skipped, **told, "ratios": ratios({each.name: each for each in taking_part.targets}),
+        "skipped": taking_part.skipped, "idle_ping_ms": idle, **told,
+        "ratios": ratios({each.name: each for each in taking_part.targets}),
     }
 
 
@@ -303,6 +305,7 @@ async def measure_many(files: int, size: int) -> dict[str, Any]:
     clip = CLIP.read_bytes()
     begin = clip + (size - len(clip) + TAIL).to_bytes(4) + b"free"
     async with payload_of(size, begin) as payload, a_hub() as stage:
+        idle = await idle_ping(stage.port)
         tails = [secrets.token_bytes(TAIL) for _ in range(files)]
         head = (
             f"POST /api/videos?name=v.mp4 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {stage.token}\r\n"
@@ -320,7 +323,7 @@ async def measure_many(files: int, size: int) -> dict[str, Any]:
     return {
         "bench": "upload_many", "files": files, "bytes": size + TAIL, "whole": whole, "refused": refused[:3],
         "seconds": round(seconds, 1), "mb_s": round(files * (size + TAIL) / seconds / 1e6), "load": load(),
-        **watch.report(),
+        "idle_ping_ms": idle, **watch.report(),
     }
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 PIECE = 256 * 1024  # bytes that one thread call writes; while it does, the next piece fills
 WRITE_BACK = 8 * 1024 * 1024  # bytes after which the disk is asked to begin, so that the sync in the end is short
 AT_ONCE = 1024 * 1024  # bytes that are drawn without a thread: the kernel copies them into memory, as a rule;
-SLOW_S = 0.01  # where that takes so many seconds, the disk is busy, and threads wait for it
-SLOW_FOR = 64 * 1024 * 1024  # while so many bytes come
+SLOW_S = 0.01  # where that takes so many seconds, the disk is behind, and threads wait for it
+SLOW_FOR_S = 30.0  # for so many seconds, whichever file it is
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -73,7 +73,6 @@ class Incoming:
         self._checking = False  # a chunk is held that counts as a whole or not at all
         self._written_back = offset
         self._writing_back: asyncio.Future[None] | None = None
-        self._threads_until = 0  # up to this size threads draw
         self._hashes = self._new_hashes()
 
     # --- bytes come ---------------------------------------------------------------------------------------------
@@ -130,13 +129,13 @@ class Incoming:
         if self._discarded:
             raise NotFound("this upload is gone")
         try:
-            if self.size < self._threads_until:
+            began = perf_counter()
+            if began < self._files.slow_until:
                 moved = await self._do(self._draw, source, most)
             else:
-                began = perf_counter()
                 moved = self._draw(source, min(most, AT_ONCE))
-                if perf_counter() - began > SLOW_S:
-                    self._threads_until = self.size + SLOW_FOR
+                if (ended := perf_counter()) - began > SLOW_S:
+                    self._files.slow_until = ended + SLOW_FOR_S
         except OSError as error:
             await self._do(self._undo, error, self.size)
             raise

@@ -25,8 +25,6 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from hub.errors import HubError
 
-from .locks import Turns
-
 ENABLED = hasattr(os, "splice")
 LEAST = 256 * 1024  # bytes of a body that are worth it
 STEP = 8 * 1024 * 1024  # bytes after which a thread turns to another body
@@ -51,7 +49,7 @@ class Taker(Protocol):
         """
 
 
-async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Taker, turns: Turns) -> None:
+async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Taker) -> None:
     """Take what can be taken of a body; to be awaited in prepare(), when nothing else speaks against the request.
 
     The `headers` tell Tornado afterwards what is left to be read. A client that hangs up closes the stream.
@@ -75,7 +73,6 @@ async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Ta
     with borrowed(stream) as line:
         while left and taker.refusal is None and not stream.closed():
             await line.readable(left)
-            await turns.next()
             try:
                 left = remember(headers, left - await taker.draw(line.fileno(), min(left, STEP)))
             except NotImplementedError:

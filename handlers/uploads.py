@@ -32,7 +32,7 @@ class Receiving(Endpoint):
     async def prepare(self) -> None:
         await super().prepare()
         if self.refusal is None and self.is_file_itself():
-            await splice.take_body(self.connection, self.request.headers, self, self.rooms.turns)
+            await splice.take_body(self.connection, self.request.headers, self)
         if self.gone:
             await self.give_up()
 

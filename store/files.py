@@ -51,7 +51,6 @@ class Files:
         for folder in {*self.folders.values(), self.incoming, self.posters}:
             folder.mkdir(parents=True, exist_ok=True)
         self._pool = ThreadPoolExecutor(THREADS, "files")
-        self.slow_until = 0.0  # by time.perf_counter: until then the disk is taken to be behind
         self._hashers = ThreadPoolExecutor(os.cpu_count() or 1, "hashes")
         self._moving = Lock()
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hub.errors import DiskFull, NotFound, Unavailable
@@ -23,16 +22,13 @@ from hub.media import Purpose
 from .disk import cut_off, disk_errors, start_writing, sync_folder
 from .hashes import Digest, Hashes
 from .hold import Hold
-from .splice import empty_pipe
+from .splice import Pipe
 
 if TYPE_CHECKING:
     from .files import Files
 
 PIECE = 256 * 1024  # bytes that one thread call writes; while it does, the next piece fills
 WRITE_BACK = 8 * 1024 * 1024  # bytes after which the disk is asked to begin, so that the sync in the end is short
-AT_ONCE = 1024 * 1024  # bytes that are drawn without a thread: the kernel copies them into memory, as a rule;
-SLOW_S = 0.01  # where that takes so many seconds, the disk is behind, and threads wait for it
-SLOW_FOR_S = 30.0  # for so many seconds, whichever file it is
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -123,22 +119,11 @@ class Incoming:
             NotImplementedError: this is not possible with such a socket, and nothing has happened.
         """
         self._digest, self._synced = None, False
-        if not self._discarded and (self._file < 0 or self._buffer or self._step):
-            await self._flush()
-            await self._do(self._open_here)
+        await self._flush()
+        await self._settle()
         if self._discarded:
             raise NotFound("this upload is gone")
-        try:
-            began = perf_counter()
-            if began < self._files.slow_until:
-                moved = await self._do(self._draw, source, most)
-            else:
-                moved = self._draw(source, min(most, AT_ONCE))
-                if (ended := perf_counter()) - began > SLOW_S:
-                    self._files.slow_until = ended + SLOW_FOR_S
-        except OSError as error:
-            await self._do(self._undo, error, self.size)
-            raise
+        moved = await self._do(self._draw, source, most)
         self.size += moved
         self._hashes.follow(self.size)
         await self._write_back()
@@ -302,35 +287,35 @@ class Incoming:
     def _append(self, piece: bytearray) -> None:
         with self._back_to_durable_on_error():
             self._open()
-            position = os.lseek(self._file, 0, os.SEEK_CUR)
-            left = memoryview(piece)
-            try:
+            with self._save_before():
+                left = memoryview(piece)
                 while left:
                     left = left[os.write(self._file, left):]
-            except OSError:
-                self._save_before(position)
-                raise
 
     def _draw(self, source: int, most: int) -> int:
+        with self._back_to_durable_on_error():
+            self._open()
         moved = 0
-        with empty_pipe() as pipe:
+        with Pipe() as pipe:
             while moved < most and (count := pipe.fill(source, most - moved, moved > 0)):
-                pipe.empty(self._file, count)
+                with self._back_to_durable_on_error(), self._save_before():
+                    pipe.empty(self._file, count)
                 moved += count
         return moved
 
-    def _undo(self, error: OSError, position: int) -> None:
-        with self._back_to_durable_on_error():
-            self._save_before(position)
-            raise error
-
-    def _save_before(self, position: int) -> None:
-        """A write failed: what came before it may well be kept."""
-        with suppress(OSError):
-            os.ftruncate(self._file, position)
-            os.fdatasync(self._file)
-            if not self._checking:
-                self.durable = position
+    @contextmanager
+    def _save_before(self) -> Iterator[None]:
+        """Where a write fails, what came before it may well be kept."""
+        position = os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, position)
+                os.fdatasync(self._file)
+                if not self._checking:
+                    self.durable = position
+            raise
 
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
@@ -339,10 +324,6 @@ class Incoming:
             if self.durable == 0:
                 sync_folder(self.path.parent)
             self.durable = os.lseek(self._file, 0, os.SEEK_CUR)
-
-    def _open_here(self) -> None:
-        with self._back_to_durable_on_error():
-            self._open()
 
     def _open(self) -> None:
         if self._file >= 0:

@@ -8,39 +8,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 ROOM = 1024 * 1024  # bytes in the pipe; Linux lets everybody have so many
 PIECE = 64 * 1024
 
 
-kept = threading.local()  # each thread's pipe, which it uses again
-
-
-@contextmanager
-def empty_pipe() -> Iterator[Pipe]:
-    """A pipe with nothing in it, for the block."""
-    pipe: Pipe = getattr(kept, "pipe", None) or Pipe()
-    kept.pipe = None
-    try:
-        yield pipe
-    except BaseException:
-        pipe.close()  # something may have been left in it
-        raise
-    kept.pipe = pipe
-
-
 class Pipe:
-    """The way from a socket to a file."""
+    """The way from a socket to a file; a context manager, since it is made of two descriptors."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> Pipe:
         self.out, self.into = os.pipe2(os.O_CLOEXEC)
         with suppress(OSError):  # a system with many pipes gives out small ones
             fcntl.fcntl(self.into, fcntl.F_SETPIPE_SZ, ROOM)
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.out)
         os.close(self.into)
 

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-import store.incoming
 from hub.errors import DiskFull, NotFound
 from hub.media import Purpose
 from store.files import Files
@@ -195,39 +193,11 @@ async def test_hashing_goes_on_behind_the_writing(files: Files) -> None:
 
 
 async def test_no_descriptor_is_left_of_drawing(files: Files, ends: Ends) -> None:
-    before = 0
-    for number in range(6):
-        before = before or number and len(os.listdir("/proc/self/fd"))  # the first has made a pipe, which is kept
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(5):
         incoming = files.receive(f"u{number}")
         sending = asyncio.create_task(ends.send(DATA))
         await ends.draw_all(incoming, len(DATA))
         await sending
         await (incoming.finish() if number % 2 else incoming.discard())
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-async def test_p13_threads_draw_while_the_disk_is_behind(
-    files: Files, ends: Ends, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """P13: one piece that takes long in the loop is enough."""
-    drawing: list[threading.Thread] = []
-    draw = Incoming._draw
-
-    def watched(self: Incoming, source: int, most: int) -> int:
-        drawing.append(threading.current_thread())
-        return draw(self, source, most)
-
-    monkeypatch.setattr(Incoming, "_draw", watched)
-    monkeypatch.setattr(store.incoming, "SLOW_S", 3600.0)
-    one, other = files.receive("u1"), files.receive("u2")
-    await ends.send(DATA[:1000])
-    await ends.draw_all(one, 1000)
-    assert set(drawing) == {threading.main_thread()}
-    monkeypatch.setattr(store.incoming, "SLOW_S", 0.0)
-    await ends.send(DATA[1000:2000])
-    await ends.draw_all(one, 1000)
-    drawing.clear()
-    await ends.send(DATA[:1000])
-    await ends.draw_all(other, 1000)
-    assert drawing and threading.main_thread() not in drawing
-    assert (await one.finish(), await other.finish()) == (digest_of(DATA[:2000]), digest_of(DATA[:1000]))

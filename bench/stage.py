@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ class Stage:
     token: str = ""
     video_id: str = ""
     ready_s: float = 0.0
+    program: Sequence[str] = ("hub", "run")
 
     @property
     def pid(self) -> int:
@@ -77,7 +78,7 @@ class Stage:
         """
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hub", "run"], cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", *self.program], cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL,
         )
         await answering(self, self.process, patience)
         self.ready_s = time.perf_counter() - began
@@ -132,8 +133,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterator[Stage]:
-    """A hub that answers, until the block ends; `fill` puts into its database what should be there at its start."""
+async def a_hub(
+    fill: Fill | None = None, patience: float = 30.0, program: Sequence[str] = ("hub", "run"),
+) -> AsyncIterator[Stage]:
+    """A hub that answers, until the block ends; `fill` puts into its database what should be there at its start.
+
+    `program` is the module to run as a hub, and its arguments.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -142,7 +148,7 @@ async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterat
         stack.push_async_callback(mongod.stop)
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongod.uri)
         stack.push_async_callback(client.close)
-        stage = Stage(folder, free_port(), mongod.uri, client, database_pid=mongod.pid or 0)
+        stage = Stage(folder, free_port(), mongod.uri, client, database_pid=mongod.pid or 0, program=program)
         if fill is not None:
             await fill(stage.store())
         stack.callback(stage.end)
@@ -255,6 +261,12 @@ def cpu_seconds(pid: int) -> float:
     """Processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family_cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used so far."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)
 
 
 def say_result(measured: Coroutine[Any, Any, dict[str, Any]], limit: float) -> None:

@@ -25,7 +25,7 @@ from hub.sweeper import Sweeper
 from hub.views import Views
 
 from .identity import Identities
-from .locks import Locks
+from .locks import Locks, Turns
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 TUS_HEADERS = (
     "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum"
 )
+FILE_HEADERS = "Content-Range, Content-Disposition, Repr-Digest"
 EXPOSED_HEADERS = (
-    f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}, Upload-Expires, Tus-Version, Tus-Extension, "
-    "Tus-Max-Size, Tus-Checksum-Algorithm"
+    f"ETag, Location, Retry-After, Idempotency-Replayed, {FILE_HEADERS}, {TUS_HEADERS}, Upload-Expires, Tus-Version, "
+    "Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm"
 )
 
 
@@ -50,8 +51,9 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
-    and those who delete them; `creating` are the (user, Idempotency-Key) pairs whose request is under way; `registry`
-    follows the records of interface services; `receptions` are the files on their way in; `sweeper` tidies up.
+    and those who delete them, `turns` those who move many bytes at a time; `creating` are the (user, Idempotency-Key)
+    pairs whose request is under way; `registry` follows the records of interface services; `receptions` are the files
+    on their way in; `sweeper` tidies up.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Rooms:
     identities: Identities
     inputs: Inputs
     contents: Locks = field(default_factory=Locks)
+    turns: Turns = field(default_factory=Turns)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)

@@ -28,6 +28,7 @@ from .locks import Locks
 from .problems import CONTENT_TYPE, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
+    from .audience import Audience
     from .registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services.
+    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services; `audience` is who looks.
     """
 
     settings: Settings
@@ -60,6 +61,7 @@ class Rooms:
     contents: Locks = field(default_factory=Locks)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
+    audience: Audience = field(init=False)
 
 
 class Answering(RequestHandler):

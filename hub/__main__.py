@@ -15,6 +15,7 @@ import structlog
 from tornado.netutil import bind_sockets
 
 from handlers.app import make_app, make_server
+from handlers.audience import Audience
 from handlers.base import Rooms
 from handlers.identity import Identities
 from handlers.registry import Registry
@@ -104,6 +105,9 @@ class Hub:
             settings, clock, store, self.runner, files, probe, passwords, tokens, links, views, SignInLimiter(),
             Identities(store, tokens, clock),
         )
+        self.rooms.audience = Audience(self.rooms, settings.max_viewers_per_user)
+        self.runner.own(self.rooms.audience.watch())
+        self.runner.topics.rounds.later = asyncio.get_running_loop().call_soon
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
         self.listen()

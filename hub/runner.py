@@ -7,24 +7,26 @@ only part of hub/ that awaits. Never decides: what to do comes from the core as 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from . import views
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
 from .interface import Interface, OfferedModel
 from .media import Media, Mismatch
-from .messages import DELETED, PROGRESSED, UPDATED
-from .news import News
+from .messages import PROGRESSED, UPDATED
 from .ports import Clock, Store
+from .resuming import ID as LIVE, LiveEnd
+from .showing import Showing
 from .task import State, Task
-from .clock import rfc3339
 from .topics import Topic, Topics
+from .views import Views
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -70,7 +72,7 @@ class Runner:
         core: Core,
         store: Store,
         clock: Clock,
-        views: views.Views,
+        views: Views,
         topics: Topics,
         verify: Callable[[Verify], Awaitable[list[Media] | Mismatch]],
     ) -> None:
@@ -82,14 +84,15 @@ class Runner:
         self.verify = verify
         self.transports: dict[str, Transport] = {}
         self.viewers: set[Connection] = set()
-        self.released: dict[str, Task] = {}
+        self.showing = Showing(core, clock, views, topics)
+        self.released = self.showing.released
         self.journal: list[Entry] = []
         self.committing = False
         self.healthy = False
-        self.stopping = False
+        self.stopping = self.ended = False
+        self.live_version = 0  # the version of the record of where topics end: whose it is
         self.wake = asyncio.Event()
         self.duties: set[asyncio.Task[None]] = set()
-        self.news = News(core, topics)
 
     # --- start and stop -----------------------------------------------------------------------------------------
 
@@ -100,11 +103,11 @@ class Runner:
         models, interfaces = await self.read(OfferedModel), await self.read(Interface)
         ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
-        self.released = dict(self.core.tasks)
+        resumed = self.showing.begin(await self.recall(), await self.newest())
         self.healthy = True
         for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever()):
             self.own(duty)
-        log.info("tasks_loaded", open=len(open_tasks), models=len(models))
+        log.info("tasks_loaded", open=len(open_tasks), models=len(models), topics_resumed=resumed)
 
     async def read(self, kind: type[T], **equal: Any) -> list[T]:
         """All records of a kind, the newest first."""
@@ -118,10 +121,32 @@ class Runner:
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
         self.stopping = True
-        await asyncio.wait({self.decide([])}, timeout=FAREWELL_S)
+        await asyncio.wait({self.decide(self.core.work.flush(math.inf))}, timeout=FAREWELL_S)
         for duty in list(self.duties):
             duty.cancel()
         await asyncio.gather(*self.duties, return_exceptions=True)
+        self.ended = True
+        if self.healthy and not self.journal and not self.committing:
+            remembering = asyncio.ensure_future(self.remember())
+            await asyncio.wait({remembering}, timeout=FAREWELL_S)
+            remembering.cancel()
+
+    async def recall(self) -> LiveEnd | None:
+        """Where the topics of the last life ended; from now on that is not true any more."""
+        end = await self.store.get(LiveEnd, LIVE)
+        self.live_version = end.version + 1 if end else 1
+        [outcome] = await self.store.commit([Save(LiveEnd(LIVE, "", (), self.live_version), self.live_version - 1)])
+        return end if outcome is Outcome.DONE else None
+
+    async def remember(self) -> None:
+        """Store where the topics end, so that the next life goes on there; nothing is shown any more."""
+        with suppress(Unavailable):
+            end = self.showing.end(await self.newest(), self.live_version + 1)
+            await self.store.commit([Save(end, self.live_version)])
+
+    async def newest(self) -> Task | None:
+        """The task that was created last."""
+        return next(iter(await self.store.page(Task, 1)), None)
 
     def close_sockets(self) -> None:
         """Tell every connected worker and viewer to come back later."""
@@ -300,38 +325,21 @@ class Runner:
             transport.write(data)
 
     def publish(self, effect: Publish) -> None:
-        task, wall = effect.task, self.clock.wall()
-        if task.state.ended:
-            self.released.pop(task.id, None)
-        else:
-            self.released[task.id] = task
-        own, mine = self.topic(task.id), self.topics.get("tasks", task.owner)
-        if effect.type == PROGRESSED:
-            data: dict[str, Any] = views.progressed(task)
-        elif effect.type == DELETED:
-            data = {"id": task.id}
-        else:
-            outlook = self.core.outlook(task)
-            data = self.views.task(task, wall, outlook, f"{own.epoch}:{own.offset + 1}")
-            self.news.tell(task, outlook)
-        for topic in (own, mine):
-            topic.publish(effect.type, data, rfc3339(wall))
+        if not self.ended:
+            self.showing.publish(effect)
 
     def topic(self, task_id: str) -> Topic:
-        return self.topics.get(f"task:{task_id}")
+        return self.showing.topic(task_id)
 
     def view(self, task: Task) -> dict[str, Any]:
-        """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
-        task = self.released.get(task.id, task)
-        outlook = self.core.outlook(task)
-        self.news.shown(task, outlook)
-        return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
+        """A task as the outside may see it now."""
+        return self.showing.view(task)
 
     async def tell_forever(self) -> None:
         """Publish what has changed for waiting tasks, with pauses in which others have their turn."""
         while True:
             await asyncio.sleep(TELL_S)
-            for task in self.news.round(self.released):
+            for task in self.showing.changed():
                 if task is not None:
                     self.publish(Publish(task, UPDATED))
                 else:
@@ -350,7 +358,7 @@ class Runner:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self.decide(self.core.tick(self.clock.now()))
+                self.decide(self.core.tick(self.clock.now()) + self.showing.look())
             except Exception:  # without this duty no lease would ever end again
                 log.exception("tick_failed")
 

@@ -15,7 +15,8 @@ from hub.links import Links
 from hub.media import Media, Mismatch
 from hub.messages import Accept, Assign, Event, Message, Offer, decode, to_worker
 from hub.runner import Runner
-from hub.topics import Subscriber, Topic, Topics
+from hub.subscriber import Subscriber
+from hub.topics import Topic, Topics
 from hub.views import Views
 from store.memory import MemoryStore
 
@@ -99,7 +100,7 @@ class Watcher:
     @property
     def types(self) -> list[str]:
         """What was seen until now."""
-        self.events += [frame.event for frame in self.subscriber.take()]
+        self.events += [msgspec.json.decode(frame.data, type=Event) for frame in self.subscriber.take()]
         return [event.type for event in self.events]
 
     async def see(self, *types: str) -> list[Event]:

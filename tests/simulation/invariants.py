@@ -152,6 +152,7 @@ class Watch:
         """An event: durable before it is shown, newer than the one before."""
         task, before = effect.task, self.shown.get(effect.task.id)
         self.world.seen[f"event: {effect.type}"] += 1
+        self.world.tell("shows %s of %s (version %d)", effect.type, task.id, task.version)
         if task.problem is not None:
             self.world.seen[f"problem: {task.problem.code}"] += 1
         if effect.type == DELETED:

@@ -138,31 +138,15 @@ class Viewer:
         runner = self.rooms.runner
         if name == "tasks":
             topic = runner.topics.get("tasks", user.id)
-            found = await self.recent(user)
-            return topic, lambda: self.overlay(found, user)
+            found = await self.rooms.store.page(Task, SNAPSHOT, owner=user.id)
+            return topic, lambda: {"items": [
+                runner.view(task) for task in runner.shown.snapshot(found, user.id, SNAPSHOT)
+            ]}
         kind, _, id = name.partition(":")
         task = await self.rooms.store.get(Task, check_id(id)) if kind == "task" else None
         if task is None or task.owner != user.id:
             raise NotFound("there is no such topic")
         return runner.topic(id), lambda: runner.view(task)
-
-    async def recent(self, user: User) -> list[Task]:
-        """The user's newest tasks, none of which the hub knows to be further on than this."""
-        found = await self.rooms.store.page(Task, SNAPSHOT, owner=user.id)
-        while stale := [t for t in found if not t.state.ended and t.id not in self.rooms.runner.released]:
-            again = {t.id: await self.rooms.store.get(Task, t.id) for t in stale}
-            found = [current for t in found if (current := again.get(t.id, t)) is not None]
-            if all(t in found for t in stale):
-                break
-        return found
-
-    def overlay(self, found: list[Task], user: User) -> dict[str, Any]:
-        """The snapshot of "tasks", with open tasks as they are this very moment, and new ones that just came."""
-        runner = self.rooms.runner
-        known = {task.id: task for task in found}
-        newest = max(known, default="")
-        known |= {t.id: t for t in runner.released.values() if t.owner == user.id and t.id > newest}
-        return {"items": [runner.view(known[id]) for id in sorted(known, reverse=True)]}
 
 
 class LiveSocket(Socket):

@@ -22,6 +22,7 @@ from .media import Media, Mismatch
 from .messages import DELETED, PROGRESSED, UPDATED
 from .news import News
 from .ports import Clock, Store
+from .shown import Shown
 from .task import State, Task
 from .clock import rfc3339
 from .topics import Topic, Topics
@@ -82,7 +83,7 @@ class Runner:
         self.verify = verify
         self.transports: dict[str, Transport] = {}
         self.viewers: set[Connection] = set()
-        self.released: dict[str, Task] = {}
+        self.shown = Shown()
         self.journal: list[Entry] = []
         self.committing = False
         self.healthy = False
@@ -100,7 +101,7 @@ class Runner:
         models, interfaces = await self.read(OfferedModel), await self.read(Interface)
         ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
-        self.released = dict(self.core.tasks)
+        self.shown.open = dict(self.core.tasks)
         self.healthy = True
         for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever()):
             self.own(duty)
@@ -260,7 +261,8 @@ class Runner:
         now = self.clock.now()
         if task is None:
             self.core.forget(task_id)
-            self.released.pop(task_id, None)
+            if (shown := self.shown.open.get(task_id)) is not None:
+                self.decide([Publish(shown, DELETED)])
             return
         self.core.adopt(task, now)
         self.decide([Publish(self.core.tasks.get(task_id, task), UPDATED), *self.core.dispatch(now)])
@@ -301,10 +303,7 @@ class Runner:
 
     def publish(self, effect: Publish) -> None:
         task, wall = effect.task, self.clock.wall()
-        if task.state.ended:
-            self.released.pop(task.id, None)
-        else:
-            self.released[task.id] = task
+        self.shown.show(task) if effect.type != DELETED else self.shown.remove(task.id)
         own, mine = self.topic(task.id), self.topics.get("tasks", task.owner)
         if effect.type == PROGRESSED:
             data: dict[str, Any] = views.progressed(task)
@@ -321,8 +320,8 @@ class Runner:
         return self.topics.get(f"task:{task_id}")
 
     def view(self, task: Task) -> dict[str, Any]:
-        """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
-        task = self.released.get(task.id, task)
+        """A task as the outside may see it now; `task` is what the store said when it was read."""
+        task = self.shown.latest(task)
         outlook = self.core.outlook(task)
         self.news.shown(task, outlook)
         return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
@@ -331,7 +330,7 @@ class Runner:
         """Publish what has changed for waiting tasks, with pauses in which others have their turn."""
         while True:
             await asyncio.sleep(TELL_S)
-            for task in self.news.round(self.released):
+            for task in self.news.round(self.shown.open):
                 if task is not None:
                     self.publish(Publish(task, UPDATED))
                 else:

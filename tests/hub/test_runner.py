@@ -167,7 +167,7 @@ async def test_a_task_deleted_by_another_hub_is_forgotten(stage: Stage, caplog: 
     with pytest.raises(Conflict):
         await stage.runner.carry_out(stage.core.cancel(a_task(), stage.clock.now()))
     await stage.settled()
-    assert (stage.core.tasks, stage.runner.released) == ({}, {})
+    assert (stage.core.tasks, stage.runner.shown.open) == ({}, {})
     caplog.clear()
 
 

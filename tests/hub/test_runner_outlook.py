@@ -68,7 +68,16 @@ async def test_a_view_shows_what_was_released_not_what_is_on_its_way(stage: Stag
     stored = await stage.store.get(Task, "task-1")
     assert stored is not None
     assert stage.runner.view(stored)["state"] == "cancelled"
-    assert stage.runner.released == {}
+    assert stage.runner.shown.open == {}
+
+
+async def test_p10_what_was_read_before_a_task_ended_is_not_shown_after_it(stage: Stage) -> None:
+    await stage.join()
+    await submit(stage)
+    read = await stage.store.get(Task, "task-1")
+    assert read is not None
+    await stage.runner.decide(stage.core.cancel(read, stage.clock.now()))
+    assert stage.runner.view(read)["state"] == "cancelled"
 
 
 async def test_a_deletion_says_only_the_id(stage: Stage) -> None:

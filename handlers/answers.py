@@ -43,7 +43,8 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services; `audience` is who looks.
+    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
+    `audience` is who looks.
     """
 
     settings: Settings

@@ -12,8 +12,8 @@ from tornado.web import Application, RequestHandler
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, live_stream, media, ops, pages, seed_calls, tasks, uploads, worker_poll,
-    worker_socket,
+    admin, admin_interfaces, auth, content, door, live, live_stream, media, ops, pages, seed_calls, tasks, uploads,
+    worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
 
 from hub import messages
 from hub.account import User
@@ -65,7 +65,8 @@ class Viewer(Seat):
             self.close(CLOSE_BAD_MESSAGE, str(error)[:100].encode("ascii", "replace").decode())
         elif not self.puzzled:
             self.puzzled = True
-            self.say(messages.Refused(id=id, code="unknown_message", detail="ignored, like all that follow of such a kind"))
+            detail = "ignored, like all that follow of a kind that the hub does not know"
+            self.say(messages.Refused(id=id, code="unknown_message", detail=detail))
 
     def reply_now(self, message: Unsubscribe | Ping) -> None:
         if self.user is None:
@@ -162,8 +163,11 @@ class PlainConnection:
             while True:
                 await self.awake.wait()
                 self.awake.clear()
-                for frame in self.subscriber.take():
-                    await self.socket.write_message(frame.data.decode())
+                written = None
+                for frame in self.subscriber.take():  # in one turn, or an answer about the topic could come between
+                    written = self.socket.write_message(frame.data.decode())
+                if written is not None:
+                    await written
                 if self.subscriber.lagged:
                     return
         except (WebSocketClosedError, StreamClosedError):

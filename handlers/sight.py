@@ -15,7 +15,6 @@ from hub.account import User
 from hub.errors import Invalid, NotFound
 from hub.messages import Joined
 from hub.news import ADMIN, MINE, OWN
-from hub.runner import Runner
 from hub.subscriber import Subscriber
 from hub.task import Task
 from hub.topics import Topic
@@ -71,35 +70,17 @@ async def find(rooms: Rooms, user: User, name: str) -> tuple[Topic, Snapshot]:
     """
     runner = rooms.runner
     if name == MINE:
-        mine, found = runner.topics.get(MINE, user.id), await recent(rooms, owner=user.id)
-        return mine, lambda: {"items": [runner.view(task) for task in overlaid(runner, found, user.id)]}
+        mine, found = runner.topics.get(MINE, user.id), await rooms.store.page(Task, SNAPSHOT, owner=user.id)
+        return mine, lambda: {"items": [
+            runner.view(task) for task in runner.shown.snapshot(found, user.id, SNAPSHOT)
+        ]}
     if name == ADMIN and user.role == "admin":
-        everybody, known = runner.topics.get(ADMIN), await recent(rooms)
-        return everybody, lambda: {
-            "items": [{"owner": task.owner} | runner.view(task) for task in overlaid(runner, known, None)],
-        }
+        everybody, newest = runner.topics.get(ADMIN), await rooms.store.page(Task, SNAPSHOT)
+        return everybody, lambda: {"items": [
+            {"owner": task.owner} | runner.view(task) for task in runner.shown.snapshot(newest, None, SNAPSHOT)
+        ]}
     kind, id = name[:len(OWN)], name[len(OWN):]
     task = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
     if task is None or task.owner != user.id:
         raise NotFound("there is no such topic")
     return runner.topic(id), lambda: runner.view(task)
-
-
-async def recent(rooms: Rooms, **equal: Any) -> list[Task]:
-    """The newest tasks, none of which the hub knows to be further on than this."""
-    found = await rooms.store.page(Task, SNAPSHOT, **equal)
-    while stale := [t for t in found if not t.state.ended and t.id not in rooms.runner.released]:
-        again = {t.id: await rooms.store.get(Task, t.id) for t in stale}
-        found = [current for t in found if (current := again.get(t.id, t)) is not None]
-        if all(t in found for t in stale):
-            break
-    return found
-
-
-def overlaid(runner: Runner, found: list[Task], owner: str | None) -> list[Task]:
-    """Tasks with open ones as they are this very moment, and new ones that just came, the newest first."""
-    known = {task.id: task for task in found}
-    newest = max(known, default="")
-    fresh = (t for t in runner.released.values() if t.id > newest and owner in (None, t.owner))
-    known |= {t.id: t for t in fresh}
-    return [known[id] for id in sorted(known, reverse=True)]

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from hub import messages, views
+from hub import views
 from hub.core import Core
-from hub.effects import Delete, Publish
+from hub.effects import Delete
 from hub.errors import Conflict, FieldError, Invalid, NotFound
 from hub.ids import new_id
 from hub.interface import OfferedModel
@@ -144,11 +144,8 @@ class OneTask(TaskEndpoint):
         task = await self.owned(id)
         runner = self.rooms.runner
         runner.check_ready()
-        if not task.state.ended:
-            raise Conflict(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
         results = await self.rooms.store.page(Media, 100, task_id=id)
-        changes = [Delete(Media, record.id) for record in results]
-        await runner.carry_out([Delete(Task, id), *changes, Publish(task, messages.DELETED)])
+        await runner.carry_out([*runner.core.delete(task), *(Delete(Media, record.id) for record in results)])
         for record in results:
             await remove_bytes(self.rooms, record)
         self.set_status(204)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from . import messages, task as moves
-from .effects import Effect, Publish, Save, Send, Verify
+from .effects import Delete, Effect, Publish, Save, Send, Verify
 from .errors import Conflict, Invalid, NotFound
 from .interface import Interface, OfferedModel
 from .media import Media, Mismatch
@@ -138,6 +138,17 @@ class Core:
         self.work.wait(after, now)
         self.work.ended.pop(task.id, None)
         return [Save(after, task.version), Publish(after, messages.UPDATED), *self.dispatch(now)]
+
+    def delete(self, task: Task) -> list[Effect]:
+        """The owner wants an ended task forgotten.
+
+        Raises:
+            IllegalMove: it is open.
+        """
+        task = self.work.newest(task)
+        if not task.state.ended:
+            raise IllegalMove(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
+        return [Delete(Task, task.id), Publish(task, messages.DELETED)]
 
     def requeue(self, task: Task, now: float) -> list[Effect]:
         """An admin takes a running task from its worker; it waits again, and that was no attempt.

@@ -318,6 +318,7 @@ class Merged(Struct, kw_only=True, frozen=True):
 
     first: int
 
+
 T = TypeVar("T")
 encoder = msgspec.json.Encoder()
 from_worker = msgspec.json.Decoder(FromWorker)

@@ -161,6 +161,7 @@ class Presence:
         session = self.roster.session_of(lease.worker)
         if session is not None:
             session.leases[lease.id] = task_id
+            session.stopping.pop(lease.id, None)
 
     def vacate(self, lease: Lease, stopping_until: float | None = None) -> None:
         """A lease is over: its slot is free, at once or when its holder has stopped."""

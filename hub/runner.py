@@ -10,20 +10,20 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from .announcer import Announcer
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
 from .interface import Interface, OfferedModel
+from .journal import Entry, Key, gather, key, stands, tasks_in
 from .media import Media, Mismatch
-from .messages import PROGRESSED, UPDATED
+from .messages import DELETED, PROGRESSED, UPDATED
 from .ports import Clock, Store
 from .resuming import ID as LIVE, LiveEnd
-from .showing import Showing
 from .task import State, Task
 from .topics import Topic, Topics
 from .views import Views
@@ -32,8 +32,9 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 TICK_S, TELL_S = 0.25, 2.0  # how often the core is told the time, and waiting tasks are looked at for news
+LOOK_AGAIN_S = 10.0  # after the start; no write is under way for longer
+OPEN = (State.WAITING, State.PROCESSING)
 LEARNED = 200  # tasks completed before the start from which it is learned how long work takes
-BATCH = 1000  # decisions that are committed as one
 CLOSE_RESTART = 1012
 FAREWELL_S = 2.0  # how long a stopping hub waits for the database
 PATIENCE_S = 5.0  # how long a request waits for the database before it is told to come back
@@ -49,16 +50,6 @@ class Transport(Connection, Protocol):
     """A worker's connection, as the runner sees it."""
 
     def write(self, data: bytes) -> None: ...
-
-
-@dataclass(slots=True)
-class Entry:
-    """One decision in the journal: what must be durable first, what follows, and who waits for it."""
-
-    changes: list[Save | Delete]
-    others: list[Send | Publish | Verify | Close]
-    done: asyncio.Future[None]
-    keys: set[tuple[type[Any], str]] = field(default_factory=set)
 
 
 class Runner:
@@ -84,10 +75,11 @@ class Runner:
         self.verify = verify
         self.transports: dict[str, Transport] = {}
         self.viewers: set[Connection] = set()
-        self.showing = Showing(core, clock, views, topics)
-        self.released = self.showing.released
+        self.announcer = Announcer(core, clock, views, topics)
+        self.shown = self.announcer.shown
         self.journal: list[Entry] = []
-        self.committing = False
+        self.committing: list[Entry] = []
+        self.adopting: set[str] = set()
         self.healthy = False
         self.stopping = self.ended = False
         self.live_version = 0  # the version of the record of where topics end: whose it is
@@ -99,13 +91,13 @@ class Runner:
     async def start(self) -> None:
         """Read what the store remembers, then begin to work."""
         now = self.clock.now()
-        open_tasks = await self.read(Task, state=(State.WAITING, State.PROCESSING))
+        open_tasks = await self.read(Task, state=OPEN)
         models, interfaces = await self.read(OfferedModel), await self.read(Interface)
         ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
-        resumed = self.showing.begin(await self.recall(), await self.newest())
+        resumed = self.announcer.begin(await self.recall(), await self.newest())
         self.healthy = True
-        for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever()):
+        for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever(), self.look_again()):
             self.own(duty)
         log.info("tasks_loaded", open=len(open_tasks), models=len(models), topics_resumed=resumed)
 
@@ -141,7 +133,7 @@ class Runner:
     async def remember(self) -> None:
         """Store where the topics end, so that the next life goes on there; nothing is shown any more."""
         with suppress(Unavailable):
-            end = self.showing.end(await self.newest(), self.live_version + 1)
+            end = self.announcer.end(await self.newest(), self.live_version + 1)
             await self.store.commit([Save(end, self.live_version)])
 
     async def newest(self) -> Task | None:
@@ -214,15 +206,14 @@ class Runner:
             self.wake.clear()
             while self.journal:
                 size, changes = gather(self.journal)
-                batch, self.journal = self.journal[:size], self.journal[size:]
-                self.committing = True
+                self.committing, self.journal = self.journal[:size], self.journal[size:]
                 refused = await self.commit(changes)
-                for entry in batch:
+                for entry in self.committing:
                     self.conclude(entry, refused)
-                self.committing = False
+                self.committing = []
                 self.reload(refused)
 
-    async def commit(self, changes: list[Save | Delete]) -> dict[tuple[type[Any], str], Outcome]:
+    async def commit(self, changes: list[Save | Delete]) -> dict[Key, Outcome]:
         """Make changes durable, however often it takes; what was refused comes back by kind and id."""
         delay = 0.05
         while changes:
@@ -241,7 +232,7 @@ class Runner:
             return {key(c): o for c, o in zip(changes, outcomes, strict=True) if o is not Outcome.DONE}
         return {}
 
-    def conclude(self, entry: Entry, refused: dict[tuple[type[Any], str], Outcome]) -> None:
+    def conclude(self, entry: Entry, refused: dict[Key, Outcome]) -> None:
         """Release an entry that is durable, or tell its maker that it is not."""
         lost = {k: refused[k] for k in entry.keys if k in refused}
         if lost and not entry.done.done():
@@ -253,13 +244,13 @@ class Runner:
             entry.others = [effect for effect in entry.others if stands(effect, tasks)]
         self.release(entry)
 
-    def reload(self, refused: dict[tuple[type[Any], str], Outcome]) -> None:
+    def reload(self, refused: dict[Key, Outcome]) -> None:
         """Another process moved these tasks, or knows these models and workers: believe the store."""
         for (kind, id), outcome in refused.items():
             if kind is Task:
                 if outcome is Outcome.MISSED:
                     log.warning("task_moved_elsewhere", task=id)
-                self.own(self.adopt(id))
+                self.adopt(id)
             elif kind is OfferedModel or kind is Interface:
                 self.own(self.adopt_record(kind, id))
 
@@ -280,15 +271,45 @@ class Runner:
         elif record is not None:
             self.decide(self.core.know(record, self.clock.now()))
 
-    async def adopt(self, task_id: str) -> None:
-        task = await self.ask(lambda: self.store.get(Task, task_id))
-        now = self.clock.now()
-        if task is None:
+    def adopt(self, task_id: str) -> None:
+        """Believe the store about a task, as soon as it can be asked."""
+        if task_id not in self.adopting:
+            self.adopting.add(task_id)
+            self.own(self.read_again(task_id))
+
+    async def read_again(self, task_id: str) -> None:
+        """Ask the store about a task until nothing that was decided meanwhile can be newer than its answer."""
+        while True:
+            while task_id in self.undurable():
+                await self.decide([])
+            believed = self.core.work.believed(task_id)
+            task = await self.ask(lambda: self.store.get(Task, task_id))
+            if self.core.work.believed(task_id) == believed:
+                break
+        self.adopting.discard(task_id)
+        shown, now = self.shown.open.get(task_id), self.clock.now()
+        if task is not None:
+            self.core.adopt(task, now)
+            self.decide([Publish(self.core.tasks.get(task_id, task), UPDATED), *self.core.dispatch(now)])
+        else:
             self.core.forget(task_id)
-            self.released.pop(task_id, None)
-            return
-        self.core.adopt(task, now)
-        self.decide([Publish(self.core.tasks.get(task_id, task), UPDATED), *self.core.dispatch(now)])
+            self.decide([Publish(shown, DELETED)] if shown is not None else [])
+
+    def undurable(self) -> set[str]:
+        """The tasks of which something was decided that is not durable yet."""
+        return tasks_in([*self.committing, *self.journal])
+
+    async def look_again(self) -> None:
+        """What the process before this one had asked for may have been written after this one had read."""
+        await asyncio.sleep(LOOK_AGAIN_S)
+        undurable, believed = self.undurable(), self.core.work.beliefs()
+        found = await self.ask(lambda: self.read(Task, state=OPEN))
+        stored = {task.id: task.version for task in found}
+        for task_id in (believed.keys() | stored.keys()) - undurable:
+            before, now = believed.get(task_id, 0), self.core.work.believed(task_id)
+            if before == now != stored.get(task_id, 0):
+                log.warning("task_moved_elsewhere", task=task_id)
+                self.adopt(task_id)
 
     # --- carrying out -------------------------------------------------------------------------------------------
 
@@ -326,20 +347,20 @@ class Runner:
 
     def publish(self, effect: Publish) -> None:
         if not self.ended:
-            self.showing.publish(effect)
+            self.announcer.publish(effect)
 
     def topic(self, task_id: str) -> Topic:
-        return self.showing.topic(task_id)
+        return self.announcer.topic(task_id)
 
     def view(self, task: Task) -> dict[str, Any]:
         """A task as the outside may see it now."""
-        return self.showing.view(task)
+        return self.announcer.view(task)
 
     async def tell_forever(self) -> None:
         """Publish what has changed for waiting tasks, with pauses in which others have their turn."""
         while True:
             await asyncio.sleep(TELL_S)
-            for task in self.showing.changed():
+            for task in self.announcer.changed():
                 if task is not None:
                     self.publish(Publish(task, UPDATED))
                 else:
@@ -352,57 +373,12 @@ class Runner:
         except Exception:
             log.exception("verification_failed", task=effect.task.id)
             verdict = Mismatch("verification_failed", "the hub could not look into the result")
-        await self.decide(self.core.probed(effect.task.id, effect.lease, verdict, self.clock.now()))
+        self.decide(self.core.probed(effect.task.id, effect.lease, verdict, self.clock.now()))
 
     async def tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self.decide(self.core.tick(self.clock.now()) + self.showing.look())
+                self.decide(self.core.tick(self.clock.now()) + self.announcer.look())
             except Exception:  # without this duty no lease would ever end again
                 log.exception("tick_failed")
-
-
-def key(change: Save | Delete) -> tuple[type[Any], str]:
-    """Which record a change is about."""
-    if isinstance(change, Save):
-        return type(change.record), change.record.id
-    return change.kind, change.id
-
-
-def gather(journal: Sequence[Entry]) -> tuple[int, list[Save | Delete]]:
-    """How many entries make the next batch, and their changes, one a record: the first guard, the last content.
-
-    An entry that does not follow from what the batch makes of its records has to wait: its guard is the store's
-    to judge.
-    """
-    merged: dict[tuple[type[Any], str], Save | Delete] = {}
-    for place, entry in enumerate(journal[:BATCH]):
-        firsts = {key(change): change for change in reversed(entry.changes)}
-        if not all(follows(merged.get(k), change) for k, change in firsts.items()):
-            return place, list(merged.values())
-        for change in entry.changes:
-            earlier = merged.get(key(change))
-            if isinstance(change, Save) and isinstance(earlier, Save):
-                change = Save(change.record, earlier.previous)
-            merged[key(change)] = change
-    return min(len(journal), BATCH), list(merged.values())
-
-
-def follows(earlier: Save | Delete | None, change: Save | Delete) -> bool:
-    """Whether a change goes on where an earlier one of the same record ends."""
-    if earlier is None or isinstance(change, Delete):
-        return True
-    return isinstance(earlier, Save) and earlier.record.version == change.previous
-
-
-def stands(effect: Send | Publish | Verify | Close, lost: set[str]) -> bool:
-    """Whether an effect is true although its decision's changes of the `lost` tasks were refused."""
-    match effect:
-        case Publish(task=task) | Verify(task=task):
-            return task.id not in lost
-        case Send(message=message):
-            about: str | None = getattr(message, "task", None)
-            return about not in lost if about is not None else not hasattr(message, "lease")
-        case Close():
-            return True

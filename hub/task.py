@@ -197,7 +197,7 @@ def assign(task: Task, lease: Lease, now: float) -> Task:
     """A worker takes the task: a new lease, a new attempt, progress from zero."""
     return advance(
         task, Move.ASSIGNED, now, lease=lease, worker=lease.worker, attempt=task.attempt + 1, phase="fetch",
-        progress=0.0, message="", problem=None, started_at=task.started_at or now,
+        progress=0.0, message="", problem=None, not_before=0.0, started_at=task.started_at or now,
     )
 
 

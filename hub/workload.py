@@ -104,6 +104,15 @@ class Workload:
         known = self.tasks.get(task.id) or self.ended.get(task.id)
         return task if known is None or known.version < task.version else known
 
+    def believed(self, task_id: str) -> int:
+        """The version that the store has of a task, once all that was decided is durable; 0 for one long ended."""
+        known = self.tasks.get(task_id) or self.ended.get(task_id)
+        return 0 if known is None else self.pacing.stored_version(known)
+
+    def beliefs(self) -> dict[str, int]:
+        """The same for all open tasks."""
+        return {task_id: self.pacing.stored_version(task) for task_id, task in self.tasks.items()}
+
     def leased(self, lease_id: str) -> Task | None:
         """The task that a current lease is for."""
         return self.tasks.get(self.leases.get(lease_id, ""))

@@ -242,7 +242,7 @@ async def test_disabled_and_removed_services_have_to_go(api: Api) -> None:
                 fine(await admin("DELETE", path), 204)
                 refused(await admin("DELETE", path), 404, "not_found")
             assert (await one.closed())[0] == 4403
-            await eventually(lambda: api.hub.runner.released[task["id"]].state is State.WAITING)
+            await eventually(lambda: api.hub.runner.shown.open[task["id"]].state is State.WAITING)
             assert (await person.get(f"/api/tasks/{task['id']}"))["blocked_by"] == "no_worker_for_model"
 
 

@@ -126,7 +126,10 @@ async def test_row_118_polls_that_are_dropped_leave_nothing(api: Api) -> None:
     person = await api.user()
     at = (await poll(person))["cursor"]
     before = len(api.hub.runner.viewers)
-    ask = f"GET /api/live?topics=tasks&cursor={at}&wait=50 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n\r\n"
+    ask = (
+        f"GET /api/live?topics=tasks&cursor={at}&wait=50 HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {person.token}\r\n\r\n"
+    )
     for _ in range(4):
         ends = [await asyncio.open_connection("127.0.0.1", api.hub.port) for _ in range(50)]
         for _, writer in ends:

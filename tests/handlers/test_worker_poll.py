@@ -176,7 +176,7 @@ async def test_a_whole_job_by_the_sdk_which_changes_its_transport_in_the_middle(
     runner.transports[session.id].close(4000, "come back another way")
     await eventually(lambda: isinstance(runner.transports.get(session.id), Polling))
     await in_thread(lambda: gate.write_text("go\n"))
-    await eventually(lambda: task["id"] not in runner.released)
+    await eventually(lambda: task["id"] not in runner.shown.open)
     done = await person.get(f"/api/tasks/{task['id']}")
     assert (done["state"], done["attempt"]) == ("completed", 1)
     worker.drain()

@@ -125,7 +125,7 @@ async def test_a_whole_job_by_the_sdk(api: Api) -> None:
         await eventually(lambda: attached(service))
         for _ in range(2):
             task = await person.create("copy")
-            await eventually(lambda: task["id"] not in api.hub.runner.released)
+            await eventually(lambda: task["id"] not in api.hub.runner.shown.open)
             assert (await person.get(f"/api/tasks/{task['id']}"))["state"] == "completed"
         worker.drain()
         await asyncio.wait_for(serving, 20)

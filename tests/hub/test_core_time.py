@@ -8,10 +8,10 @@ import pytest
 
 from hub.effects import Publish, Save
 from hub.interface import OfferedModel
-from hub.messages import COMPLETED, PROGRESSED, RELEASED, LeaseLost, Offer, Renew, Status
+from hub.messages import COMPLETED, PROGRESSED, RELEASED, Failed, LeaseLost, Offer, Renew, Status
 from hub.task import Lease, State, Task
 
-from .world import RULES, START, World, a_task, kinds, only, published, saved_tasks, sent
+from .world import RULES, START, World, a_task, check, kinds, only, published, saved_tasks, sent
 
 
 @pytest.fixture
@@ -128,6 +128,16 @@ def test_p8_a_backoff_stored_by_a_clock_far_ahead_is_not_endless(world: World) -
     assert only(again.wait(max(RULES.backoff_s) * (1 + RULES.jitter) + 1), Offer).task == "task-1"
 
 
+def test_p8_a_backoff_that_is_over_does_not_come_back_when_the_clock_goes_back(world: World) -> None:
+    world.now += 3600
+    world.say(Failed(lease=world.running(), code="crashed"))
+    world.accept(world.wait(RULES.backoff_s[0]))
+    world.now -= 3600
+    again = reborn(world)
+    again.join("w2")
+    assert only(again.take(again.core.requeue(again.stored(), again.now)), Offer).task == "task-1"
+
+
 def test_p5_a_restart_in_mid_task_and_the_same_worker_goes_on(world: World) -> None:
     lease = world.running()
     world.wait(2)
@@ -168,6 +178,19 @@ def test_what_another_process_moved_is_believed(world: World) -> None:
     world.ledger.stored[Task, elsewhere.id] = elsewhere
     assert sent(world.say(Renew(lease=lease))) == [LeaseLost(lease=lease)]
     assert (world.session().free, world.core.lease_of("other").worker) == (1, "w9")
+
+
+def test_a_lease_that_was_taken_for_lost_and_is_believed_after_all_fills_one_slot(world: World) -> None:
+    """A write of the process before this one arrives late: the lease is in the store only now."""
+    lease = world.running()
+    late = world.stored()
+    again = World()
+    again.join(running=[lease], slots=2)
+    assert list(again.session().stopping) == [lease]
+    again.core.adopt(late, again.now)
+    again.ledger.stored[Task, late.id] = late
+    check(again.core)
+    assert (again.session().free, list(again.session().stopping)) == (1, [])
 
 
 def test_p9_after_a_crash_viewers_see_only_newer_versions(world: World) -> None:

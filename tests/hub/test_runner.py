@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from hub import messages, runner as running
-from hub.effects import Delete, Publish, Save, Send
+from hub import journal, messages, runner as running
+from hub.effects import Delete, Save, Send
 from hub.errors import Conflict
 from hub.interface import OfferedModel
 from hub.messages import CREATED, DELETED, RELEASED, UPDATED, Accept, Assign, Cancel, Offer, Status
-from hub.runner import Entry, gather
+from hub.journal import Entry, gather
 from hub.task import Lease, State, Task
 
 from .stage import Stage, Transport, assigned, decided, submit
@@ -106,7 +106,7 @@ async def test_many_decisions_make_few_commits(stage: Stage) -> None:
 
 
 async def test_a_batch_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "BATCH", 50)
+    monkeypatch.setattr(journal, "BATCH", 50)
     await stage.join()
     before = len(stage.store.commits)
     await asyncio.gather(*(decided(stage, f"task-{number}") for number in range(120)))
@@ -163,11 +163,13 @@ async def test_p6_a_task_moved_by_another_hub_is_adopted(stage: Stage, caplog: p
 async def test_a_task_deleted_by_another_hub_is_forgotten(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     await stage.join()
     await submit(stage)
+    watcher = stage.watch()
     await stage.store.elsewhere().commit([Delete(Task, "task-1")])
     with pytest.raises(Conflict):
         await stage.runner.carry_out(stage.core.cancel(a_task(), stage.clock.now()))
     await stage.settled()
-    assert (stage.core.tasks, stage.runner.released) == ({}, {})
+    await watcher.see(DELETED)
+    assert (stage.core.tasks, stage.runner.shown.open) == ({}, {})
     caplog.clear()
 
 
@@ -224,27 +226,27 @@ async def test_a_model_known_elsewhere_keeps_no_worker_from_its_welcome(stage: S
 
 async def test_one_batch_has_each_record_once_with_the_first_guard_and_the_last_content() -> None:
     v1, v2, v3 = (a_task(version=version) for version in (1, 2, 3))
-    journal = [entry(Save(v1, 0)), entry(Save(v2, 1), Save(v3, 2))]
-    assert gather(journal) == (2, [Save(v3, 0)])
+    entries = [entry(Save(v1, 0)), entry(Save(v2, 1), Save(v3, 2))]
+    assert gather(entries) == (2, [Save(v3, 0)])
 
 
 async def test_p7_a_decision_that_does_not_follow_from_the_batch_is_judged_by_the_store() -> None:
     """Completed, and cancelled by somebody who did not know: the second must not ride on the first one's guard."""
     completed, cancelled = a_task(version=2, state=State.COMPLETED), a_task(version=2, state=State.CANCELLED)
     other = a_task("task-2")
-    journal = [entry(Save(completed, 1)), entry(Save(other, 0)), entry(Save(cancelled, 1))]
-    assert gather(journal) == (2, [Save(completed, 1), Save(other, 0)])
-    assert gather(journal[2:]) == (1, [Save(cancelled, 1)])
+    entries = [entry(Save(completed, 1)), entry(Save(other, 0)), entry(Save(cancelled, 1))]
+    assert gather(entries) == (2, [Save(completed, 1), Save(other, 0)])
+    assert gather(entries[2:]) == (1, [Save(cancelled, 1)])
 
 
 async def test_what_was_deleted_is_not_saved_again_by_a_decision_that_did_not_know() -> None:
-    journal = [entry(Delete(Task, "task-1")), entry(Save(a_task(version=6), 5))]
-    assert gather(journal) == (1, [Delete(Task, "task-1")])
+    entries = [entry(Delete(Task, "task-1")), entry(Save(a_task(version=6), 5))]
+    assert gather(entries) == (1, [Delete(Task, "task-1")])
 
 
 async def test_a_delete_after_a_save_is_a_delete() -> None:
-    journal = [entry(Save(a_task(version=6), 5)), entry(Delete(Task, "task-1"))]
-    assert gather(journal) == (2, [Delete(Task, "task-1")])
+    entries = [entry(Save(a_task(version=6), 5)), entry(Delete(Task, "task-1"))]
+    assert gather(entries) == (2, [Delete(Task, "task-1")])
 
 
 async def test_p7_a_retry_that_races_with_a_delete_leaves_nothing(
@@ -255,7 +257,7 @@ async def test_p7_a_retry_that_races_with_a_delete_leaves_nothing(
     await stage.runner.carry_out(stage.core.cancel(a_task(), stage.clock.now()))
     ended = await stage.store.get(Task, "task-1")
     assert ended is not None
-    deleted = stage.runner.decide([Delete(Task, ended.id), Publish(ended, DELETED)])
+    deleted = stage.runner.decide(stage.core.delete(ended))
     retried = stage.runner.decide(stage.core.retry(ended, stage.clock.now()))
     await deleted
     with pytest.raises(Conflict):

@@ -11,7 +11,7 @@ from hub import runner as running
 from hub.presence import CLOSE_REPLACED
 from hub.effects import Close, Publish, Save, Send
 from hub.errors import Unavailable
-from hub.messages import ASSIGNED, COMPLETED, CREATED, DELETED, PROGRESSED, RELEASED, Cancel, Progress, Result
+from hub.messages import ASSIGNED, COMPLETED, CREATED, DELETED, PROGRESSED, RELEASED, UPDATED, Cancel, Progress, Result
 from hub.task import State, Task
 
 from .stage import Stage, Transport, assigned, submit
@@ -68,7 +68,16 @@ async def test_a_view_shows_what_was_released_not_what_is_on_its_way(stage: Stag
     stored = await stage.store.get(Task, "task-1")
     assert stored is not None
     assert stage.runner.view(stored)["state"] == "cancelled"
-    assert stage.runner.released == {}
+    assert stage.runner.shown.open == {}
+
+
+async def test_p10_what_was_read_before_a_task_ended_is_not_shown_after_it(stage: Stage) -> None:
+    await stage.join()
+    await submit(stage)
+    read = await stage.store.get(Task, "task-1")
+    assert read is not None
+    await stage.runner.decide(stage.core.cancel(read, stage.clock.now()))
+    assert stage.runner.view(read)["state"] == "cancelled"
 
 
 async def test_a_deletion_says_only_the_id(stage: Stage) -> None:
@@ -125,6 +134,25 @@ async def test_a_look_that_breaks_is_logged_and_costs_an_attempt(
     await watcher.see(RELEASED)
     assert stage.core.tasks["task-1"].attempts[0].code == "verification_failed"
     assert "verification_failed" in caplog.text
+    caplog.clear()
+
+
+async def test_a_result_for_a_task_that_another_process_has_moved_changes_nothing(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport, watcher = await stage.join(), stage.watch()
+    assign = await assigned(stage, transport)
+    stored = await stage.store.get(Task, "task-1")
+    assert stored is not None
+    cancelled = replace(stored, state=State.CANCELLED, lease=None, version=stored.version + 1)
+    await stage.store.elsewhere().commit([Save(cancelled, stored.version)])
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(CREATED, ASSIGNED, UPDATED)
+    await stage.settled()
+    assert await stage.store.get(Task, "task-1") == cancelled
+    assert [record.message.split()[0] for record in caplog.records if record.levelname != "INFO"] == [
+        "event='task_moved_elsewhere'",
+    ]
     caplog.clear()
 
 

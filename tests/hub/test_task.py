@@ -91,6 +91,11 @@ def test_an_assignment_starts_a_new_attempt_from_zero() -> None:
     assert second.started_at == 1900.0, "the task as a whole has started with its first attempt"
 
 
+def test_an_assigned_task_has_no_time_to_wait_for_any_more() -> None:
+    waiting = moves.release(in_state(State.PROCESSING), LEASE.id, "crashed", "", NOW + 5, NOW)
+    assert moves.assign(waiting, Lease("lease-2", "w2", 2120.0), NOW).not_before == 0.0
+
+
 def test_a_release_keeps_the_evidence_of_the_attempt() -> None:
     after = moves.release(in_state(State.PROCESSING), LEASE.id, "worker_lost", "silent", NOW + 5, NOW)
     assert after.attempts == (Attempt(1, "w1", "worker_lost", "silent", NOW),)

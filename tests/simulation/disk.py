@@ -137,6 +137,7 @@ class SimulatedStore(MemoryStore):
             self.world.disk.deleted.add((kind, id))
         before = self.world.disk.read(kind, id) if kind is Task else None
         outcome = self.apply(change)
+        self.world.tell("%s %s version %s: %s", type(change).__name__, id, getattr(getattr(change, "record", None), "version", "-"), outcome)
         if kind is Task:
             self.world.watch.stored(change, before, outcome)
         return outcome

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hub import messages
-from hub.effects import Delete, Publish, Save
+from hub.effects import Delete, Save
 from hub.errors import Conflict, Invalid, NotFound
 from hub.interface import Interface
 from hub.media import Media, Purpose
@@ -84,11 +83,8 @@ async def delete(hub: SimulatedHub, id: str) -> None:
     """DELETE an ended task with its results."""
     task = await owned(hub, id)
     hub.check_ready()
-    if not task.state.ended:
-        raise Conflict(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
     results = await hub.store.page(Media, 100, task_id=id)
-    changes = [Delete(Media, record.id) for record in results]
-    await hub.carry_out([Delete(Task, id), *changes, Publish(task, messages.DELETED)])
+    await hub.carry_out([*hub.core.delete(task), *(Delete(Media, record.id) for record in results)])
 
 
 async def upload(hub: SimulatedHub, lease: str, sha256: str) -> str:

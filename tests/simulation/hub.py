@@ -72,7 +72,7 @@ class SimulatedHub(Runner):
     def __init__(self, world: World, life: Life) -> None:
         self.world = world
         self.life = life
-        self.ready = False
+        self.ready = self.looked_again = False
         self.creating: set[tuple[str, str]] = set()
         store = SimulatedStore(world, life.name)
         clock = Clock(world)
@@ -96,7 +96,7 @@ class SimulatedHub(Runner):
         self.follow(interfaces)
         self.own(self.watch_interfaces())
         self.ready = True
-        world.watch.hub_is_up(self)
+        world.watch.hub_is_up()
         world.tell("the hub is up with %d open tasks", len(self.core.tasks))
 
     async def watch_interfaces(self) -> None:
@@ -144,10 +144,14 @@ class SimulatedHub(Runner):
         self.world.watch.published(self, effect)
         super().publish(effect)
 
-    async def adopt(self, task_id: str) -> None:
+    async def read_again(self, task_id: str) -> None:
         self.world.watch.distrust(task_id)
-        await super().adopt(task_id)
+        await super().read_again(task_id)
         self.world.watch.distrust(task_id)
+
+    async def look_again(self) -> None:
+        await super().look_again()
+        self.looked_again = True
 
 
 def links(task: Task, lease: str) -> Link:

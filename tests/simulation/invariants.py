@@ -120,9 +120,11 @@ class Watch:
         self.shown.pop(task_id, None)
         self.reread.add(task_id)
 
-    def hub_is_up(self, hub: SimulatedHub) -> None:
-        """A hub begins: nothing that was not durable has ever been."""
+    def hub_begins(self) -> None:
+        """A process that knows nothing but what is durable: what was decided and is not has never been."""
         self.chain.clear()
+
+    def hub_is_up(self) -> None:
         stored = {task.id for task in self.world.disk.all(Task)}
         for task_id in self.owners:
             self.check(task_id in stored or task_id in self.unwanted, "P5: task %s was accepted and is lost", task_id)
@@ -152,6 +154,7 @@ class Watch:
         """An event: durable before it is shown, newer than the one before."""
         task, before = effect.task, self.shown.get(effect.task.id)
         self.world.seen[f"event: {effect.type}"] += 1
+        self.world.tell("shows %s of %s (version %d)", effect.type, task.id, task.version)
         if task.problem is not None:
             self.world.seen[f"problem: {task.problem.code}"] += 1
         if effect.type == DELETED:

@@ -77,6 +77,7 @@ class Viewer:
             self.lane.end(self.world.random.randint(0, len(self.lane.queue)), 0.0)
 
     def read(self, ended: Promise[None], item: bytes | int) -> None:
+        self.world.tell("the browser of %s reads %s", self.user, item if isinstance(item, int) else item.decode())
         if isinstance(item, int):
             if not ended.finished:
                 ended.set_result(None)

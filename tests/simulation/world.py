@@ -28,6 +28,7 @@ from .workers import Worker
 MORNING = 1_700_000_000.0  # the wall clock when a simulation begins
 TOLD = 400  # last lines of the story that are kept
 TICK_S = 0.5
+LOOK_AGAIN_S = 8.0
 HISTORY = 40  # events that a topic keeps, so few that viewers do miss some
 
 
@@ -111,6 +112,7 @@ class World:
         """A new process of the hub, with nothing but what the disk has."""
         assert self.hub is None
         self.hub_number += 1
+        self.watch.hub_begins()
         self.hub = SimulatedHub(self, Life(f"hub.{self.hub_number}"))
         self.kernel.start(self.hub.come_up(), self.hub.life)
 
@@ -183,6 +185,7 @@ def simulated(world: World) -> Iterator[None]:
     log = Log(world)
     with (
         patch("hub.runner.asyncio", world.loop), patch("hub.runner.log", log), patch("hub.runner.TICK_S", TICK_S),
+        patch("hub.runner.LOOK_AGAIN_S", LOOK_AGAIN_S),
         patch("handlers.worker_line.log", log), patch("hub.topics.HISTORY", HISTORY),
     ):
         yield

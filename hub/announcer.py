@@ -18,20 +18,21 @@ from .effects import Effect, Publish
 from .messages import DELETED, PROGRESSED, encoder
 from .news import ADMIN, MINE, OWN, News
 from .ports import Clock
+from .shown import Shown
 from .task import State, Task
 from .topics import Topic, Topics
 from .watching import Watch
 
 
-class Showing:
-    """The durable picture; `released` are the open tasks as the world may see them."""
+class Announcer:
+    """Tells viewers what is durable."""
 
     def __init__(self, core: Core, clock: Clock, views: views.Views, topics: Topics) -> None:
         self.core = core
         self.clock = clock
         self.views = views
         self.topics = topics
-        self.released: dict[str, Task] = {}
+        self.shown = Shown()
         self.news = News(core, topics)
         self.watch = Watch(core, topics)
 
@@ -39,7 +40,7 @@ class Showing:
 
     def begin(self, end: resuming.LiveEnd | None, newest: Task | None) -> bool:
         """Show what was read at the start; whether the topics go on where the hub's last life ended."""
-        self.released.update(self.core.tasks)
+        self.shown.open = dict(self.core.tasks)
         if end is None or end.digest != resuming.digest(self.core.tasks.values(), newest):
             return False
         resuming.take_up(self.topics, end)
@@ -55,10 +56,10 @@ class Showing:
     def publish(self, effect: Publish) -> None:
         """Tell everybody who watches what has become of a task; it is encoded once."""
         task, wall = effect.task, self.clock.wall()
-        if task.state.ended:
-            self.released.pop(task.id, None)
+        if effect.type == DELETED:
+            self.shown.remove(task.id)
         else:
-            self.released[task.id] = task
+            self.shown.show(task)
         own, mine = self.topic(task.id), self.topics.get(MINE, task.owner)
         key = None
         if effect.type == PROGRESSED:
@@ -81,8 +82,8 @@ class Showing:
         return self.topics.get(f"{OWN}{task_id}")
 
     def view(self, task: Task) -> dict[str, Any]:
-        """A task as the outside may see it now; `task` is what the store says, an open one is known better here."""
-        task = self.released.get(task.id, task)
+        """A task as the outside may see it now; `task` is what the store said when it was read."""
+        task = self.shown.latest(task)
         outlook = self.core.outlook(task)
         self.news.shown(task, outlook)
         return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
@@ -93,4 +94,4 @@ class Showing:
 
     def changed(self) -> Iterator[Task | None]:
         """Waiting tasks of which there is news; None now and then, for a pause."""
-        return self.news.round(self.released)
+        return self.news.round(self.shown.open)

@@ -1,0 +1,78 @@
+"""The journal's entries: what was decided and is not durable yet, and what of it can be made durable together.
+
+Owns the merging of decisions into one commit. Never awaits and never stores: the runner does both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .effects import Close, Delete, Publish, Save, Send, Verify
+from .task import Task
+
+BATCH = 1000  # decisions that are committed as one
+
+Key = tuple[type[Any], str]  # which record: its kind and id
+
+
+@dataclass(slots=True)
+class Entry:
+    """One decision in the journal: what must be durable first, what follows, and who waits for it."""
+
+    changes: list[Save | Delete]
+    others: list[Send | Publish | Verify | Close]
+    done: asyncio.Future[None]
+    keys: set[Key] = field(default_factory=set)
+
+
+def key(change: Save | Delete) -> Key:
+    """Which record a change is about."""
+    if isinstance(change, Save):
+        return type(change.record), change.record.id
+    return change.kind, change.id
+
+
+def gather(journal: Sequence[Entry]) -> tuple[int, list[Save | Delete]]:
+    """How many entries make the next batch, and their changes, one a record: the first guard, the last content.
+
+    An entry that does not follow from what the batch makes of its records has to wait: its guard is the store's
+    to judge.
+    """
+    merged: dict[Key, Save | Delete] = {}
+    for place, entry in enumerate(journal[:BATCH]):
+        firsts = {key(change): change for change in reversed(entry.changes)}
+        if not all(follows(merged.get(k), change) for k, change in firsts.items()):
+            return place, list(merged.values())
+        for change in entry.changes:
+            earlier = merged.get(key(change))
+            if isinstance(change, Save) and isinstance(earlier, Save):
+                change = Save(change.record, earlier.previous)
+            merged[key(change)] = change
+    return min(len(journal), BATCH), list(merged.values())
+
+
+def follows(earlier: Save | Delete | None, change: Save | Delete) -> bool:
+    """Whether a change goes on where an earlier one of the same record ends."""
+    if earlier is None or isinstance(change, Delete):
+        return True
+    return isinstance(earlier, Save) and earlier.record.version == change.previous
+
+
+def stands(effect: Send | Publish | Verify | Close, lost: set[str]) -> bool:
+    """Whether an effect is true although its decision's changes of the `lost` tasks were refused."""
+    match effect:
+        case Publish(task=task) | Verify(task=task):
+            return task.id not in lost
+        case Send(message=message):
+            about: str | None = getattr(message, "task", None)
+            return about not in lost if about is not None else not hasattr(message, "lease")
+        case Close():
+            return True
+
+
+def tasks_in(entries: Sequence[Entry]) -> set[str]:
+    """The tasks that these decisions change."""
+    return {id for entry in entries for kind, id in entry.keys if kind is Task}

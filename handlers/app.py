@@ -12,8 +12,8 @@ from tornado.web import Application, RequestHandler
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, live_stream, media, ops, pages, seed_calls, tasks, uploads,
-    worker_poll, worker_socket,
+    admin, admin_interfaces, auth, content, door, live, live_stream, media, ops, pages, previews, seed_calls, tasks,
+    uploads, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 
@@ -29,7 +29,8 @@ def make_app(rooms: Rooms, static: Path) -> Application:
     settings = rooms.settings
     routes: list[Any] = [
         *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
-        *tasks.ROUTES, *live.ROUTES, *live_stream.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES, *ops.ROUTES,
+        *tasks.ROUTES, *live.ROUTES, *live_stream.ROUTES, *previews.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES,
+        *ops.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
     return Application(

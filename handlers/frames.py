@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from hub.previews import Shot
 from hub.topics import Frame
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -32,6 +33,13 @@ def encoded(payload: bytes, opcode: int = TEXT) -> bytes:
 def event(frame: Frame) -> bytes:
     """A live event as one text frame."""
     return encoded(frame.data)
+
+
+def picture(shot: Shot) -> bytes:
+    """A preview as one binary frame, made once for everybody."""
+    if shot.wrapped is None:
+        shot.wrapped = encoded(shot.data, BINARY)
+    return shot.wrapped
 
 
 def closing(code: int, reason: str) -> bytes:

@@ -86,6 +86,7 @@ class Viewer(Seat):
                 raise Unauthorized("sign in first")
             else:
                 self.say(await self.subscribe(message, self.user))
+                self.show_pictures(message.topic)
         except HubError as error:
             self.refuse(message, error)
 
@@ -93,6 +94,13 @@ class Viewer(Seat):
         """Join a topic; raises like `sight.join`."""
         joined = await sight.join(self.rooms, user, self.subscriber, message.topic, message.after)
         return Subscribed(id=message.id, **msgspec.structs.asdict(joined))
+
+    def show_pictures(self, name: str) -> None:
+        """What is the last of each kind, for one who has just come."""
+        topic = self.subscriber.topics.get(name)
+        if topic is not None:
+            for shot in topic.pictures.values():
+                self.subscriber.show(topic, shot)
 
     def refuse(self, message: messages.Request, error: HubError) -> None:
         self.say(messages.Refused(id=message.id, code=error.code, detail=error.detail))
@@ -166,6 +174,8 @@ class PlainConnection:
                 written = None
                 for frame in self.subscriber.take():  # in one turn, or an answer about the topic could come between
                     written = self.socket.write_message(frame.data.decode())
+                for _, shot in self.subscriber.take_pictures():
+                    written = self.socket.write_message(shot.data, binary=True)
                 if written is not None:
                     await written
                 if self.subscriber.lagged:
@@ -244,8 +254,9 @@ class LiveSocket(Socket):
         if taken is None:
             return stream.close()
         connection = FastConnection()
-        viewer = Viewer(self.rooms, connection, Direct(None, connection.send, frames.event))  # type: ignore[arg-type]
-        viewer.subscriber.wake = viewer.wake
+        subscriber = Direct(lambda: None, connection.send, frames.event, frames.picture)
+        viewer = Viewer(self.rooms, connection, subscriber)
+        subscriber.wake = viewer.wake
         connection.wire = Wire(*taken, self.rooms.audience.pulse, viewer)
         self.welcome(viewer)
         connection.wire.begin()

@@ -16,7 +16,7 @@ from hub.messages import Joined
 from hub.runner import CLOSE_RESTART
 from hub.subscriber import Subscriber
 
-from . import sight
+from . import previews, sight
 from .answers import Answering
 from .audience import CLOSE_FORBIDDEN, Seat
 
@@ -54,7 +54,12 @@ class Poll:
         topics = named(handler.get_query_argument("topics"))
         cursor, wait = handler.get_query_argument("cursor", None), seconds(handler.get_query_argument("wait", "0"))
         joined = await self.missed(topics, cursor, wait)
-        self.write({"v": 1, "cursor": sight.cursor(joined), "topics": joined})
+        shown = [
+            previews.event(handler.rooms, topic, shot)
+            for each in joined if (topic := handler.rooms.runner.topics.known(each.topic)) is not None
+            for shot in topic.pictures.values()
+        ]
+        self.write({"v": 1, "cursor": sight.cursor(joined), "topics": joined, "previews": shown})
 
     async def answer_one(self, topic: str) -> None:
         """The same for one topic, whose state is the answer itself."""

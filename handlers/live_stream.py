@@ -14,10 +14,11 @@ from hub import messages
 from hub.errors import Forbidden
 from hub.messages import Farewell, Joined
 from hub.news import OWN
+from hub.previews import Shot
 from hub.subscriber import Subscriber
-from hub.topics import Frame
+from hub.topics import Frame, Topic
 
-from . import door, sight
+from . import door, previews, sight
 from .answers import Answering
 from .audience import CLOSE_SLOW, Seat
 from .base import Endpoint
@@ -67,9 +68,13 @@ class Stream:
             handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
             handler.set_header("X-Accel-Buffering", "no")  # nginx would hold the stream back
             await self.write(self.opening(joined))
+            for topic in seat.subscriber.topics.values():
+                for shot in topic.pictures.values():
+                    seat.subscriber.show(topic, shot)
             while not self.left and self.ended is None:
                 await self.wait()
-                await self.write(self.text(seat.subscriber.take()))
+                frames, shots = seat.subscriber.take(), seat.subscriber.take_pictures()
+                await self.write(self.text(frames) + b"".join(map(self.picture, shots)))
                 if seat.subscriber.lagged and not self.left and self.ended is None:
                     self.cut(CLOSE_SLOW, "too slow, come back", None)
             if self.ended is not None:
@@ -102,6 +107,10 @@ class Stream:
             self.places[frame.epoch] = frame.offset
             parts.append(self.event(frame.data))
         return b"".join(parts) or b": still here\n\n"
+
+    def picture(self, shown: tuple[Topic, Shot]) -> bytes:
+        """A preview, which leaves the id as it is."""
+        return b"data: " + messages.encode(previews.event(self.seat.rooms, *shown)) + b"\n\n"
 
     def event(self, data: bytes) -> bytes:
         return b"id: %b\ndata: %b\n\n" % (sight.joint(self.places).encode(), data)

@@ -18,6 +18,7 @@ from .effects import Effect, Publish
 from .messages import DELETED, PROGRESSED, encoder
 from .news import ADMIN, MINE, OWN, News
 from .ports import Clock
+from .previews import Previews
 from .shown import Shown
 from .task import State, Task
 from .topics import Topic, Topics
@@ -35,6 +36,7 @@ class Announcer:
         self.shown = Shown()
         self.news = News(core, topics)
         self.watch = Watch(core, topics)
+        self.previews = Previews(core, topics)
 
     # --- beginning and end --------------------------------------------------------------------------------------
 

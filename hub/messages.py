@@ -6,7 +6,7 @@ Each worker message has a number `n` that grows by one per direction, and `ack`,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -112,6 +112,14 @@ class Drain(Message, tag="drain"):
 
 class Bye(Message, tag="bye"):
     """The worker leaves for good and runs nothing more."""
+
+
+class Preview(Struct, frozen=True):
+    """The header of a picture, which is a binary message of its own and has no number: see hub/previews."""
+
+    lease: Id
+    kind: Literal["original", "mask", "composite"]
+    frame: Annotated[int, Meta(ge=0)] | None = None
 
 
 FromWorker = Hello | Accept | Decline | Progress | Renew | Result | Failed | Status | Drain | Bye
@@ -292,6 +300,20 @@ class Farewell(Struct, kw_only=True, tag="farewell"):
     code: int
     reason: str
     reconnect_after: float | None = None
+    v: int = 1
+
+
+class Picture(Struct, kw_only=True, frozen=True, tag="preview"):
+    """The header of a picture on its way to viewers; `number` grows with each picture of this hub."""
+
+    topic: str
+    id: str
+    attempt: int
+    kind: str
+    frame: int | None
+    content_type: str
+    number: int
+    at: str
     v: int = 1
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from .messages import MERGED, Event, Merged, encode
+from .previews import Shot
 from .topics import Form, Frame, Topic
 
 
@@ -24,12 +25,13 @@ class Subscriber:
     MAX_FRAMES = 256
     MAX_BYTES = 1024 * 1024
 
-    __slots__ = ("wake", "topics", "places", "behind", "lagged")
+    __slots__ = ("wake", "topics", "places", "pictures", "behind", "lagged")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.topics: dict[str, Topic] = {}
         self.places: dict[Topic, int] = {}
+        self.pictures: dict[tuple[Topic, str], Shot] | None = None
         self.behind = False
         self.lagged = False
 
@@ -53,7 +55,6 @@ class Subscriber:
         topic.followers.discard(self)
         if not topic.viewers:
             topic.home.watched.pop(topic, None)
-            topic.pictures.clear()
         return True
 
     def close(self) -> None:
@@ -69,8 +70,17 @@ class Subscriber:
             self.rest()
             self.wake()
 
-    def show(self, topic: Topic, picture: bytes) -> None:
-        """There is another picture; whoever takes events by itself looks at `topic.pictures` then."""
+    def show(self, topic: Topic, shot: Shot) -> None:
+        """There is another picture: of each kind the last one waits."""
+        if self.pictures is None:
+            self.pictures = {}
+        self.pictures[topic, shot.header.kind] = shot
+        self.wake()
+
+    def take_pictures(self) -> list[tuple[Topic, Shot]]:
+        """The pictures that wait."""
+        waiting, self.pictures = self.pictures, None
+        return [(topic, shot) for (topic, _), shot in waiting.items()] if waiting else []
 
     def rest(self) -> None:
         """Be left alone until everything is taken."""
@@ -115,12 +125,16 @@ class Direct(Subscriber):
     `send` says whether it would take more; if not, `drained` is to be called when it does again.
     """
 
-    __slots__ = ("send", "form")
+    __slots__ = ("send", "form", "frame_picture")
 
-    def __init__(self, wake: Callable[[], None], send: Callable[[bytes], bool], form: Form) -> None:
+    def __init__(
+        self, wake: Callable[[], None], send: Callable[[bytes], bool], form: Form,
+        frame_picture: Callable[[Shot], bytes],
+    ) -> None:
         super().__init__(wake)
         self.send = send
         self.form = form
+        self.frame_picture = frame_picture
 
     def news(self) -> None:
         """Send all that is new, with what others are sent too."""
@@ -138,8 +152,9 @@ class Direct(Subscriber):
             if parts and not self.send(parts[0] if len(parts) == 1 else b"".join(parts)):
                 return self.rest()
 
-    def show(self, topic: Topic, picture: bytes) -> None:
-        if not self.behind and not self.send(picture):
+    def show(self, topic: Topic, shot: Shot) -> None:
+        """Send a picture, unless there is anything more important to send."""
+        if not self.behind and not self.send(self.frame_picture(shot)):
             self.rest()
 
     def drained(self) -> None:

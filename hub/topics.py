@@ -15,6 +15,7 @@ from .messages import Event, encode
 from .rounds import Rounds
 
 if TYPE_CHECKING:
+    from .previews import Shot
     from .subscriber import Subscriber
 
 HISTORY = 1000  # events kept a topic
@@ -43,7 +44,7 @@ class Topic:
     """A stream of events under one epoch, numbered from 1.
 
     `viewers` are all who look, `followers` those of them who have everything and are told at the next round.
-    `pictures` are the last previews by kind, as encoded for a viewer.
+    `pictures` are the last previews by kind.
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class Topic:
         self.bytes = 0
         self.viewers: set[Subscriber] = set()
         self.followers: set[Subscriber] = set()
-        self.pictures: dict[str, Any] = {}
+        self.pictures: dict[str, Shot] = {}
         self.home = home if home is not None else Topics(epoch)
         self.piece: tuple[int, int, Form, bytes, int] | None = None
 

@@ -219,8 +219,7 @@ class LiveSocket(Socket):
         if ticket:
             self.admitted = self.rooms.audience.redeem(ticket)
         elif token or self.poll is not None:
-            user = await self.rooms.identities.user(token)
-            claims = self.rooms.tokens.read(token, self.rooms.clock.wall())
+            user, claims = await self.rooms.identities.session(token)
             self.admitted = user, claims.jti, claims.exp
         if self.poll is not None and self.admitted is not None:
             self.poll.seat.admit(*self.admitted)

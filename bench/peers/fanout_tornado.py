@@ -47,7 +47,8 @@ class Poll(RequestHandler):
     """Waits for what comes after the cursor."""
 
     async def get(self) -> None:
-        cursor = int(self.get_argument("cursor") or 0)
+        said = self.get_argument("cursor")
+        cursor = int(said) if said.isdigit() else 0
         while not (missed := [text for number, text in history if number > cursor]):
             if cursor == 0:
                 break

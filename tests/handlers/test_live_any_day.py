@@ -167,6 +167,11 @@ class Day:
 
     async def go(self, steps: list[tuple[str, int, int]]) -> None:
         await self.stage.begin(1)
+        for number, viewer in enumerate(self.viewers):
+            await viewer.connect(self.stage, WAYS[number])
+            await self.create(0, 0)
+        await self.stage.runner.carry_out([])
+        self.stage.work()
         for what, which, amount in steps:
             with suppress(HubError):
                 await getattr(self, what)(which, amount)
@@ -206,7 +211,10 @@ class Day:
         leases = self.stage.leases
         if leases:
             self.stage.clock.time += 0.3
-            self.stage.say(Progress(lease=leases[which % len(leases)], phase="segment", progress=amount))
+            lease = leases[which % len(leases)]
+            task = self.stage.core.lease_of(lease)
+            percent = min(100.0, task.progress + amount / 10)
+            self.stage.say(Progress(lease=lease, phase="segment", progress=percent))
 
     async def finish(self, which: int, amount: int) -> None:
         leases = self.stage.leases
@@ -282,12 +290,12 @@ class Day:
         await self.stage.runner.stop()
 
 
-NEWS = ("create", "progress", "progress", "progress", "finish", "fail", "cancel", "retry", "delete", "wait")
-MOVES = ("connect", "connect", "drop", "read", "read", "fill", "stop", "kill")
-STEP = st.tuples(st.sampled_from(NEWS * 2 + MOVES), st.integers(0, 7), st.integers(0, 100))
+NEWS = ("create", "finish", "fail", "cancel", "retry", "delete", "wait", *["progress"] * 9)
+MOVES = ("connect", "drop", "read", "read", "fill", "fill", "stop", "kill")
+STEP = st.tuples(st.sampled_from(NEWS + MOVES), st.integers(0, 7), st.integers(0, 100))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEP, min_size=5, max_size=60))
+@given(st.lists(STEP, min_size=10, max_size=60))
 def test_p9_p10_every_viewer_ends_with_what_the_store_holds(steps: list[tuple[str, int, int]]) -> None:
     asyncio.run(Day().go(steps))

@@ -53,7 +53,7 @@ class Poll(RequestHandler):
             if cursor == 0:
                 break
             await news.wait()
-        self.write({"cursor": str(history[-1][0] if history else 1), "events": missed[-1:] if cursor == 0 else missed})
+        self.write('{"cursor": "%d", "events": [%s]}' % (history[-1][0] if history else 1, ",".join(missed[-1:])))
 
 
 def text() -> str:
@@ -68,7 +68,7 @@ def publish(topic: int) -> None:
 
 
 def publish_to_polls(topic: int) -> None:
-    history.append(((history[-1][0] if history else 1) + 1, text().replace('"', "'")))
+    history.append(((history[-1][0] if history else 1) + 1, text()))
     news.notify_all()
 
 

@@ -1,4 +1,4 @@
-"""Who may go on looking: rights that are taken away end what is open, on every way, and nobody takes more than a share."""
+"""Who may go on looking: rights that are taken away end what is open, and nobody takes more than a share."""
 
 from __future__ import annotations
 

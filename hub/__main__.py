@@ -18,6 +18,7 @@ from handlers.app import make_app, make_server
 from handlers.audience import Audience
 from handlers.base import Rooms
 from handlers.identity import Identities
+from handlers.listening import Listening
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
 from store.files import Files
@@ -123,10 +124,10 @@ class Hub:
         except OSError as error:
             raise click.ClickException(f"cannot listen on port {self.settings.port}: {error.strerror}") from None
         self.port = sockets[0].getsockname()[1]
-        server.add_sockets(sockets)
+        listening = Listening(server, sockets)
 
         async def close() -> None:
-            server.stop()
+            listening.stop()
             self.runner.close_sockets()
             try:
                 await asyncio.wait_for(server.close_all_connections(), 3)

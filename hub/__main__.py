@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 4096  # a whole audience may come back at once after a restart
 LOCAL_WORKER = "local"
 FIRST_ADMIN = "admin@hub.local"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger(__name__)
 
 
@@ -191,13 +192,13 @@ def cli() -> None:
 def run(local_worker: bool, first_admin: bool) -> None:
     """Run the hub until Ctrl-C or SIGTERM."""
     perform(serve(read_settings(), local_worker, first_admin))
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # it has stopped; to be told so once more must not look like a crash
 
 
 async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> None:
     """Run a hub until it is told to stop."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     hub = Hub(settings)
     beside: LocalWorker | None = None
     try:
@@ -215,6 +216,19 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
         if beside is not None:
             await beside.stop()
         await hub.stop()
+
+
+def told_to_stop() -> asyncio.Event:
+    """What is set by Ctrl-C and SIGTERM, however often; the loop's own handlers would be gone before the process is."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def tell(*_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+
+    for number in SIGNALS:
+        signal.signal(number, tell)
+    return stop
 
 
 async def greet(hub: Hub) -> None:

@@ -17,7 +17,7 @@ from hub.task import Task
 from store.documents import WRITER, to_document, to_record
 from store.memory import MemoryStore
 
-from .kernel import Promise
+from .kernel import Life, Promise
 
 if TYPE_CHECKING:
     from .world import World
@@ -33,6 +33,8 @@ class Disk:
     def __init__(self, world: World) -> None:
         self.world = world
         self.collections: dict[type[Any], dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.life = Life("database")
+        self.asked: set[Promise[list[Outcome]]] = set()
         self.away_until = 0.0
         self.late_writes = 0
         self.deleted: set[tuple[type[Any], str]] = set()
@@ -48,6 +50,23 @@ class Disk:
 
     def all(self, kind: type[R]) -> list[R]:
         return [to_record(kind, document) for document in self.collections[kind].values()]
+
+    def crash(self, back_in: float) -> None:
+        """kill -9: what is under way is not written, what is written stays, and all who wait lose their connection."""
+        world = self.world
+        world.tell("kill -9 of the database")
+        self.life.alive = False
+        self.life = Life("database")
+        self.away_until = max(self.away_until, world.now + back_in)
+        for answer in self.asked:
+            world.kernel.after(0.0, partial(self.fail, "the connection is reset", answer))
+        self.asked.clear()
+
+    def fail(self, why: str, answer: Promise[list[Outcome]]) -> None:
+        """Tell whoever has asked that there is no answer."""
+        if not answer.finished:
+            self.world.tell("the database fails a commit: %s", why)
+            answer.set_exception(Unavailable("the database does not answer"))
 
     def latency(self) -> float:
         """Seconds that one way to the database takes, its absence included."""
@@ -90,20 +109,19 @@ class SimulatedStore(MemoryStore):
         fault = world.random.choice(("before", "after", "part", "late")) if self.failing() else ""
         way = world.disk.latency() + (world.random.uniform(0.0, 1.0) if fault == "late" else 0.0)
         if fault != "before":
-            kernel.after(way, partial(self.write, list(changes), fault, answer), kernel.world)
+            kernel.after(way, partial(self.write, list(changes), fault, answer), world.disk.life)
         if fault:
             world.seen[f"commit failed ({fault})"] += 1
-            kernel.after(world.disk.latency(), partial(self.fail, fault, answer))
-        kernel.after(TIMEOUT_S, partial(self.fail, "time is over", answer))
-        return await answer
+            kernel.after(world.disk.latency(), partial(self.world.disk.fail, fault, answer))
+        kernel.after(TIMEOUT_S, partial(self.world.disk.fail, "time is over", answer))
+        world.disk.asked.add(answer)
+        try:
+            return await answer
+        finally:
+            world.disk.asked.discard(answer)
 
     def failing(self) -> bool:
         return self.world.fault("commit_failures") and self.world.chance(0.1)
-
-    def fail(self, why: str, answer: Promise[list[Outcome]]) -> None:
-        if not answer.finished:
-            self.world.tell("the database fails a commit: %s", why)
-            answer.set_exception(Unavailable("the database does not answer"))
 
     def write(self, changes: Changes, fault: str, answer: Promise[list[Outcome]]) -> None:
         """The database's own moment: what was asked for becomes durable, whoever may still wait for it."""

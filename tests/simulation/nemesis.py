@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EVERY_S = {  # mean seconds between two strikes
     "cuts": 3.0, "batons": 5.0, "hub_crashes": 9.0, "hub_pauses": 8.0, "hub_restarts": 14.0, "worker_crashes": 6.0,
-    "worker_pauses": 6.0, "store_pauses": 8.0, "clock_jumps": 6.0, "admins": 2.5,
+    "worker_pauses": 6.0, "store_pauses": 8.0, "store_crashes": 8.0, "clock_jumps": 6.0, "admins": 2.5,
 }
 
 
@@ -121,6 +121,9 @@ class Nemesis:
         disk, seconds = self.world.disk, self.world.random.choice((0.5, 2.0, 6.0))
         self.world.tell("the database is away for %.1f s", seconds)
         disk.away_until = max(disk.away_until, self.world.now + seconds)
+
+    def store_crashes(self) -> None:
+        self.world.disk.crash(self.world.random.choice((0.3, 1.0, 5.0)))
 
     def clock_jumps(self) -> None:
         jump = self.world.random.choice((-3600.0, -10.0, 10.0, 3600.0, 3.15e8))

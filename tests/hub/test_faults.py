@@ -50,7 +50,7 @@ class Deceiving(SlowStore):
 async def test_fault_3_done_but_told_failed_at_each_commit(
     lies: set[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A task's whole life, one commit of which is done and told failed; then every other one. The first is the start's."""
+    """A task's whole life, one commit of which, after the start's, is done and told failed; then every other one."""
     monkeypatch.setattr(running, "TICK_S", 3600)
     stage = Stage()
     stage.store = stage.runner.store = store = Deceiving(lies)

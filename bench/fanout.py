@@ -79,7 +79,10 @@ async def serving(peer: str, viewers: int, way: str, node: Path | None) -> Async
         }.get(peer) or ["node", "bench/peers/fanout.mjs", peer, str(node), str(viewers), way]
         process = await stack.enter_async_context(a_process(SERVER_CORE, *command))
         assert process.stdout is not None
-        facts = json.loads(await process.stdout.readline())
+        line = await process.stdout.readline()
+        if not line:
+            raise RuntimeError("it did not come up")
+        facts = json.loads(line)
         server = Server(process, process, facts["port"])
         server.facts = facts
         yield server
@@ -229,12 +232,15 @@ async def idle(peer: str, viewers: int, way: str) -> Any:
 
 
 async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, Any]:
-    node, reason = None, ""
-    try:
-        node = install.install_websockets()
-    except install.NotHere as error:
-        reason = str(error)
-    peers = [peer for peer in chosen if node is not None or peer not in ("ws", "uws")]
+    without: dict[str, str] = {}
+    node, peers = None, list(chosen)
+    for peer, package in (("ws", "ws"), ("uws", "@btc-vision/uwebsockets.js")):
+        try:
+            node = install.install_websockets()
+            install.loads(node, package)
+        except install.NotHere as error:
+            without[peer] = str(error)
+            peers = [other for other in peers if other != peer]
     seconds, crowd, large, held = (1.5, 300, 1000, 1000) if quick else (5.0, 1000, 5000, 10_000)
     few = tuple(peer for peer in ("hub", "tornado") if peer in peers)
     scenes = {
@@ -247,7 +253,7 @@ async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, 
         "idle_websockets": lambda peer: idle(peer, held, "one"),
         "idle_long_polls": lambda peer: idle(peer, held, "poll"),
     }
-    result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": {"ws, uws": reason} if reason else {}}
+    result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": without}
     for scene, run in scenes.items():
         if only and scene != only:
             continue

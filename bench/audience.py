@@ -21,6 +21,7 @@ BUILD = SOURCE.parent.parent / "build"
 CORE = "1"
 PATIENCE = 60.0  # seconds for anything that is waited for
 MARK = '"t":"'
+LONGEST = 1 << 22  # bytes of a line that a process says
 
 
 class Audience:
@@ -59,7 +60,8 @@ async def a_process(core: str, *command: str, **variables: str) -> AsyncIterator
     """A process on a core of its own, until the block ends; what the pipe holds of files is what the system allows."""
     process = await asyncio.create_subprocess_exec(
         "prlimit", f"--nofile={hard_limit()}", "taskset", "-c", core, *command,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=SOURCE.parent.parent, env={**os.environ, **variables},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=LONGEST, cwd=SOURCE.parent.parent,
+        env={**os.environ, **variables},
     )
     try:
         yield process

@@ -263,8 +263,9 @@ async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, 
             named = "nchan+history" if peer == "nchan" and scene == "tenth_stopped" else peer
             try:
                 measured[named] = await run(named)
-            except (RuntimeError, OSError, TimeoutError) as error:
+            except (RuntimeError, OSError, TimeoutError, ValueError) as error:
                 measured[named] = {"failed": str(error) or type(error).__name__}
+        print(scene, json.dumps(measured), file=sys.stderr, flush=True)  # what is lost if it takes too long
     return result
 
 

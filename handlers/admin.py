@@ -20,7 +20,6 @@ from hub.errors import Conflict, Invalid, NotFound
 from hub.media import Media
 from hub.task import IllegalMove, State, Task
 
-from . import live
 from .base import Endpoint, check_id
 from .bodies import Form
 from .tasks import model_view
@@ -149,7 +148,7 @@ class OneUser(AdminEndpoint):
         await runner.carry_out([Save(after, user.version)])
         self.rooms.identities.forget_user(id)
         if after.token_epoch != user.token_epoch:
-            live.sign_out(self.rooms, id)
+            self.rooms.audience.sign_out(id)
         self.answer(user_view(after))
 
     async def others_lead(self, user: User) -> bool:

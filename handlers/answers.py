@@ -29,6 +29,7 @@ from .locks import Locks, Turns
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
+    from .audience import Audience
     from .inputs import Inputs
     from .receptions import Receptions
     from .registry import Registry
@@ -53,7 +54,7 @@ class Rooms:
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
     and those who delete them, `turns` those who move many bytes at a time; `creating` are the (user, Idempotency-Key)
     pairs whose request is under way; `registry` follows the records of interface services; `receptions` are the files
-    on their way in; `sweeper` tidies up.
+    on their way in; `sweeper` tidies up; `audience` is who looks.
     """
 
     settings: Settings
@@ -75,6 +76,7 @@ class Rooms:
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)
     sweeper: Sweeper = field(init=False)
+    audience: Audience = field(init=False)
 
 
 class Answering(RequestHandler):

@@ -13,8 +13,8 @@ from tornado.web import Application, RequestHandler
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, media, metrics, ops, pages, seed_calls, tasks, tus,
-    worker_poll, worker_socket,
+    admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews, seed_calls,
+    tasks, tus, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 
@@ -31,7 +31,8 @@ def make_app(rooms: Rooms, static: Path) -> Application:
     settings = rooms.settings
     routes: list[Any] = [
         *auth.ROUTES, *tus.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
-        *tasks.ROUTES, *live.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES, *ops.ROUTES, *metrics.ROUTES,
+        *tasks.ROUTES, *live.ROUTES, *live_stream.ROUTES, *previews.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES,
+        *ops.ROUTES, *metrics.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
     return Application(
@@ -47,10 +48,11 @@ def make_app(rooms: Rooms, static: Path) -> Application:
 
 def make_server(app: Application) -> HTTPServer:
     """The HTTP server with limits that suit strangers; it reads a little more headers than are taken, to say so."""
-    return HTTPServer(
+    server = app.settings["server"] = HTTPServer(
         app, max_header_size=2 * door.MAX_HEADERS, max_body_size=MAX_BODY, idle_connection_timeout=QUIET_S,
         chunk_size=CHUNK,
     )
+    return server
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -11,7 +11,7 @@ from hub.effects import Save
 from hub.errors import Conflict, FieldError, Forbidden, Invalid, Unauthorized, Unavailable
 from hub.ids import new_id
 
-from . import door, live
+from . import door
 from .base import Endpoint
 from .bodies import Form
 
@@ -110,7 +110,7 @@ class Logout(Endpoint):
         except Conflict:
             pass  # signed out before: that is what was asked for
         self.rooms.identities.forget(claims.jti)
-        live.sign_out(self.rooms, self.user.id, claims.jti)
+        self.rooms.audience.sign_out(self.user.id, claims.jti)
         self.set_status(204)
 
 
@@ -131,7 +131,7 @@ class Password(AuthEndpoint):
         after = account.with_password(user, await self.rooms.passwords.hash(form.new_password))
         await self.rooms.runner.carry_out([Save(after, user.version)])
         self.rooms.identities.forget_user(user.id)
-        live.sign_out(self.rooms, user.id)
+        self.rooms.audience.sign_out(user.id)
         self.answer(self.signed_in(after))
 
 

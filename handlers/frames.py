@@ -1,10 +1,23 @@
-"""Websocket frames as bytes (RFC 6455 section 5). Knows no connection."""
+"""Websocket frames as bytes (RFC 6455 section 5): what a server sends and what it hears. Knows no connection."""
 
 from __future__ import annotations
 
 import struct
 
-TEXT, FIN = 0x1, 0x80
+from hub.previews import Shot
+from hub.topics import Frame
+
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+CONTINUATION, FIN, MASKED = 0x0, 0x80, 0x80
+PROTOCOL_ERROR, BAD_DATA, TOO_BIG = 1002, 1007, 1009
+
+
+class BadFrame(Exception):
+    """What was heard breaks the protocol; `code` is the close code that says how."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def encoded(payload: bytes, opcode: int = TEXT) -> bytes:
@@ -15,3 +28,57 @@ def encoded(payload: bytes, opcode: int = TEXT) -> bytes:
     if size < 1 << 16:
         return struct.pack(">BBH", FIN | opcode, 126, size) + payload
     return struct.pack(">BBQ", FIN | opcode, 127, size) + payload
+
+
+def event(frame: Frame) -> bytes:
+    """A live event as one text frame."""
+    return encoded(frame.data)
+
+
+def picture(shot: Shot) -> bytes:
+    """A preview as one binary frame, made once for everybody."""
+    if shot.wrapped is None:
+        shot.wrapped = encoded(shot.data, BINARY)
+    return shot.wrapped
+
+
+def closing(code: int, reason: str) -> bytes:
+    """A close frame; its reason has at most 123 bytes."""
+    return encoded(struct.pack(">H", code) + reason.encode()[:123].decode(errors="ignore").encode(), CLOSE)
+
+
+def first(data: bytes, largest: int) -> tuple[int, bool, bytes, int] | None:
+    """The first frame in what a client sent: opcode, whether it is final, payload, and its length in `data`.
+
+    None where it is not whole yet.
+
+    Raises:
+        BadFrame: it is none, or longer than `largest` bytes, which is told from its head.
+    """
+    if len(data) < 2:
+        return None
+    opcode, final, size, at = data[0] & 0xF, bool(data[0] & FIN), data[1] & 0x7F, 2
+    if data[0] & 0x70 or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+        raise BadFrame(PROTOCOL_ERROR, "reserved bits or an unknown opcode")
+    if opcode >= CLOSE and (size > 125 or not final):
+        raise BadFrame(PROTOCOL_ERROR, "a control frame is short and whole")
+    if not data[1] & MASKED:
+        raise BadFrame(PROTOCOL_ERROR, "a client masks what it sends")
+    if size >= 126:
+        at = 4 if size == 126 else 10
+        if len(data) < at:
+            return None
+        size = int.from_bytes(data[2:at], "big")
+    if size > largest:
+        raise BadFrame(TOO_BIG, "message too big")
+    end = at + 4 + size
+    if len(data) < end:
+        return None
+    return opcode, final, unmasked(data[at:at + 4], data[at + 4:end]), end
+
+
+def unmasked(mask: bytes, payload: bytes) -> bytes:
+    """The payload without its mask (section 5.3)."""
+    size = len(payload)
+    pattern = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(pattern, "big")).to_bytes(size, "big")

@@ -35,7 +35,12 @@ class Identities:
         self.known: OrderedDict[str, Known] = OrderedDict()
 
     async def user(self, token: str) -> User:
-        """The user that a token stands for.
+        """The user that a token stands for; raises like `session`."""
+        user, _ = await self.session(token)
+        return user
+
+    async def session(self, token: str) -> tuple[User, Claims]:
+        """The user that a token stands for, and what it says.
 
         Raises:
             Unauthorized: no token, or one that is expired, revoked, forged or of a deleted user.
@@ -46,7 +51,7 @@ class Identities:
                 raise Forbidden("an interface service's token does not sign a user in")
         kept, now = self.known.get(token), self.clock.now()
         if kept is not None and kept.until > now and kept.claims.exp > self.clock.wall():
-            return kept.user
+            return kept.user, kept.claims
         claims = self.tokens.read(token, self.clock.wall())
         user = await self.store.get(User, claims.sub)
         if user is None or user.disabled or user.token_epoch != claims.epoch:
@@ -56,7 +61,7 @@ class Identities:
         self.known[token] = Known(user, claims, now + KEPT_S)
         if len(self.known) > KEPT:
             self.known.popitem(last=False)
-        return user
+        return user, claims
 
     def forget(self, jti: str) -> None:
         """Ask the store next time."""

@@ -1,41 +1,167 @@
-"""The live websocket for browsers: sign in, subscribe, and see what happens while it happens."""
+"""The live websocket for browsers: sign in, subscribe, and see what happens while it happens.
+
+GET /api/live without a handshake is the long poll of handlers/live_poll: the same topics and cursors.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
 
 from hub import messages
 from hub.account import User
-from hub.errors import Forbidden, HubError, Invalid, NotFound, Unauthorized
-from hub.messages import Auth, BadMessage, Ping, Reply, Subscribe, Subscribed, Unsubscribe
-from hub.task import Task
-from hub.topics import Subscriber, Topic
+from hub.errors import HubError, RateLimited, Unauthorized
+from hub.messages import Auth, BadMessage, Ping, Subscribe, Subscribed, Unsubscribe
+from hub.subscriber import Direct, Subscriber
 
-from .base import Rooms, check_id
-from .door import may_call
+from . import door, frames, poll_line, sight, wire
+from .audience import CLOSE_CROWDED, CLOSE_FORBIDDEN, CLOSE_SLOW, CLOSE_UNAUTHORIZED, TICKET_S, Seat
+from .base import Endpoint, Rooms, bearer_of
+from .live_poll import Poll
+from .poll_line import PollLine
 from .sockets import Socket
+from .wire import Wire
+
+__all__ = ["CLOSE_CROWDED", "CLOSE_FORBIDDEN", "CLOSE_SLOW", "CLOSE_UNAUTHORIZED", "Viewer"]
 
 AUTH_S = 10.0  # seconds in which a socket must say who it is
-SNAPSHOT = 50  # tasks in a snapshot of "tasks"
-SUBSCRIPTIONS = 200
-CLOSE_UNAUTHORIZED, CLOSE_BAD_MESSAGE, CLOSE_SLOW = 4401, 1008, 4500
+CLOSE_BAD_MESSAGE = 1008
+FAST = True  # whether sockets are taken over from Tornado where that can be done
 
 
-class Viewer:
-    """One browser's connection: what it may see and what waits to be sent to it."""
+class Viewer(Seat):
+    """A conversation with one browser over a websocket; `puzzled` is whether an unknown message was answered."""
 
-    def __init__(self, rooms: Rooms, socket: LiveSocket) -> None:
-        self.rooms = rooms
+    __slots__ = ("puzzled",)
+
+    def __init__(self, rooms: Rooms, connection: Any, subscriber: Subscriber) -> None:
+        super().__init__(rooms, connection, subscriber)
+        self.puzzled = False
+
+    def hear(self, raw: str | bytes) -> Coroutine[Any, Any, None] | None:
+        """Answer one message with exactly one reply; what needs the database is returned as work."""
+        try:
+            message = messages.decode(messages.from_browser, raw)
+        except BadMessage as error:
+            self.misheard(raw, error)
+            return None
+        if isinstance(message, Auth | Subscribe):
+            return self.reply_later(message)
+        self.reply_now(message)
+        return None
+
+    def misheard(self, raw: str | bytes, error: BadMessage) -> None:
+        """A message of an unknown type is answered once and ignored from then on; anything else ends the connection."""
+        try:
+            said = msgspec.json.decode(raw, type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            said = {}
+        kind, id = said.get("type"), said.get("id", 0)
+        if not isinstance(kind, str) or kind in messages.BROWSER_WORDS or not isinstance(id, str | int):
+            self.close(CLOSE_BAD_MESSAGE, str(error)[:100].encode("ascii", "replace").decode())
+        elif not self.puzzled:
+            self.puzzled = True
+            detail = "ignored, like all that follow of a kind that the hub does not know"
+            self.say(messages.Refused(id=id, code="unknown_message", detail=detail))
+
+    def reply_now(self, message: Unsubscribe | Ping) -> None:
+        if self.user is None:
+            self.refuse(message, Unauthorized("sign in first"))
+        elif isinstance(message, Unsubscribe):
+            self.subscriber.unsubscribe(message.topic)
+            self.say(messages.Unsubscribed(id=message.id, topic=message.topic))
+        else:
+            self.say(messages.Pong(id=message.id))
+
+    async def reply_later(self, message: Auth | Subscribe) -> None:
+        try:
+            if isinstance(message, Auth):
+                user = await self.sign_in(message.token)
+                self.say(messages.Authed(id=message.id, user=user.id))
+            elif self.user is None:
+                raise Unauthorized("sign in first")
+            else:
+                self.say(await self.subscribe(message, self.user))
+                self.show_pictures(message.topic)
+        except HubError as error:
+            self.refuse(message, error)
+
+    async def subscribe(self, message: Subscribe, user: User) -> Subscribed:
+        """Join a topic; raises like `sight.join`."""
+        joined = await sight.join(self.rooms, user, self.subscriber, message.topic, message.after)
+        return Subscribed(id=message.id, **msgspec.structs.asdict(joined))
+
+    def show_pictures(self, name: str) -> None:
+        """What is the last of each kind, for one who has just come."""
+        topic = self.subscriber.topics.get(name)
+        if topic is not None:
+            for shot in topic.pictures.values():
+                self.subscriber.show(topic, shot)
+
+    def refuse(self, message: messages.Request, error: HubError) -> None:
+        self.say(messages.Refused(id=message.id, code=error.code, detail=error.detail))
+        if self.user is None:
+            crowded = isinstance(error, RateLimited)
+            self.close(CLOSE_CROWDED if crowded else CLOSE_UNAUTHORIZED, error.detail if crowded else "sign in first")
+
+    def say(self, message: msgspec.Struct) -> None:
+        self.connection.say(messages.encode(message))  # type: ignore[attr-defined]
+
+    def check_signed_in(self) -> None:
+        if self.user is None:
+            self.close(CLOSE_UNAUTHORIZED, "sign in first")
+
+    def wake(self) -> None:
+        """A subscriber that takes bytes at once wakes only to be cut off."""
+        if self.subscriber.lagged:
+            self.close(CLOSE_SLOW, "too slow, come back")
+
+    # --- over a wire of our own ---------------------------------------------------------------------------------
+
+    def drained(self) -> None:
+        if not self.subscriber.lagged:
+            self.subscriber.drained()  # type: ignore[attr-defined]
+
+    def gone(self) -> None:
+        self.leave()
+
+
+def farewell(code: int, reason: str, reconnect_after: float | None) -> bytes:
+    """The last message of a connection to which the viewer shall come back."""
+    return messages.encode(messages.Farewell(code=code, reason=reason, reconnect_after=reconnect_after))
+
+
+class FastConnection:
+    """A viewer's own wire."""
+
+    __slots__ = ("wire",)
+    wire: Wire
+
+    def say(self, data: bytes) -> None:
+        self.wire.say(data)
+
+    def send(self, data: bytes) -> bool:
+        """Nothing follows a close frame (RFC 6455 section 5.5.1)."""
+        return self.wire.ending is None and self.wire.send(data)
+
+    def cut(self, code: int, reason: str, reconnect_after: float | None) -> None:
+        if reconnect_after is not None:
+            self.wire.say(farewell(code, reason, reconnect_after))
+        self.wire.close(code, reason)
+
+
+class PlainConnection:
+    """Tornado's websocket: what is delivered is written no faster than the browser reads."""
+
+    def __init__(self, socket: LiveSocket) -> None:
         self.socket = socket
-        self.user: User | None = None
-        self.session = ""
-        self.ending: asyncio.TimerHandle | None = None
-        self.subscriber = Subscriber(self.wake)
         self.awake = asyncio.Event()
+        self.subscriber = Subscriber(self.wake)
 
     def wake(self) -> None:
         if self.subscriber.lagged:
@@ -43,150 +169,158 @@ class Viewer:
         self.awake.set()
 
     async def send_forever(self) -> None:
-        """Write what is delivered, no faster than the browser reads."""
         try:
             while True:
                 await self.awake.wait()
                 self.awake.clear()
-                while (frame := self.subscriber.next()) is not None:
-                    await self.socket.write_message(frame.data.decode())
+                written = None
+                for frame in self.subscriber.take():  # in one turn, or an answer about the topic could come between
+                    written = self.socket.write_message(frame.data.decode())
+                for _, shot in self.subscriber.take_pictures():
+                    written = self.socket.write_message(shot.data, binary=True)
+                if written is not None:
+                    await written
                 if self.subscriber.lagged:
                     return
         except (WebSocketClosedError, StreamClosedError):
             return
 
-    async def handle(self, raw: str | bytes) -> None:
-        """Answer one message with exactly one reply."""
-        message = messages.decode(messages.from_browser, raw)
+    def say(self, data: bytes) -> None:
         try:
-            reply = await self.reply(message)
-        except HubError as error:
-            reply = messages.Refused(id=message.id, code=error.code, detail=error.detail)
-        await self.socket.write_message(messages.encode(reply).decode())
-        if self.user is None:
-            self.socket.close(CLOSE_UNAUTHORIZED, "sign in first")
-
-    async def reply(self, message: messages.FromBrowser) -> Reply:
-        if isinstance(message, Auth):
-            return await self.sign_in(message)
-        if self.user is None:
-            raise Unauthorized("sign in first")
-        match message:
-            case Subscribe():
-                return await self.subscribe(message, self.user)
-            case Unsubscribe():
-                self.subscriber.unsubscribe(message.topic)
-                return messages.Unsubscribed(id=message.id, topic=message.topic)
-            case Ping():
-                return messages.Pong(id=message.id)
-
-    async def sign_in(self, message: Auth) -> Reply:
-        """Note whose connection this is, and end it with the token.
-
-        Raises:
-            Unauthorized: the token opens nothing.
-            Forbidden: the connection is somebody else's already.
-        """
-        user = await self.rooms.identities.user(message.token)
-        if self.user is not None and self.user.id != user.id:
-            raise Forbidden("somebody else has signed in on this connection")
-        wall = self.rooms.clock.wall()
-        claims = self.rooms.tokens.read(message.token, wall)
-        self.user, self.session = user, claims.jti
-        self.end_timer()
-        self.ending = asyncio.get_running_loop().call_later(claims.exp - wall, self.sign_out)
-        return messages.Authed(id=message.id, user=user.id)
-
-    def sign_out(self) -> None:
-        """The token is void."""
-        self.socket.close(CLOSE_UNAUTHORIZED, "sign in again")
-
-    def end_timer(self) -> None:
-        if self.ending is not None:
-            self.ending.cancel()
-
-    def leave(self) -> None:
-        """The connection is gone: leave nothing behind."""
-        self.end_timer()
-        self.subscriber.close()
-        self.subscriber.lagged = True
-        self.wake()
-
-    async def subscribe(self, message: Subscribe, user: User) -> Subscribed:
-        """Join a topic: with what was missed where that can be told whole, else with a snapshot.
-
-        Raises:
-            NotFound: no such topic, or somebody else's task.
-            Invalid: too many subscriptions.
-        """
-        if len(self.subscriber.topics) >= SUBSCRIPTIONS and message.topic not in self.subscriber.topics:
-            raise Invalid(f"at most {SUBSCRIPTIONS} subscriptions a connection")
-        topic, snapshot = await self.topic(message.topic, user)
-        # From here to the subscription nothing awaits, so no event falls between the two.
-        missed = topic.since(message.after) if message.after else None
-        if missed is None:
-            snapshot = snapshot()
-        self.subscriber.subscribe(topic)
-        return Subscribed(
-            id=message.id, topic=message.topic, epoch=topic.epoch, offset=topic.offset,
-            recovered=missed is not None, snapshot=None if missed is not None else snapshot,
-            events=[frame.event for frame in missed or ()],
-        )
-
-    async def topic(self, name: str, user: User) -> tuple[Topic, Any]:
-        """The topic of that name and a function that makes its snapshot at once."""
-        runner = self.rooms.runner
-        if name == "tasks":
-            topic = runner.topics.get("tasks", user.id)
-            found = await self.rooms.store.page(Task, SNAPSHOT, owner=user.id)
-            return topic, lambda: {"items": [
-                runner.view(task) for task in runner.shown.snapshot(found, user.id, SNAPSHOT)
-            ]}
-        kind, _, id = name.partition(":")
-        task = await self.rooms.store.get(Task, check_id(id)) if kind == "task" else None
-        if task is None or task.owner != user.id:
-            raise NotFound("there is no such topic")
-        return runner.topic(id), lambda: runner.view(task)
-
-
-class LiveSocket(Socket):
-    """GET /api/live. Thin: everything is in `Viewer`."""
-
-    viewer: Viewer
-
-    def admits_origin(self, origin: str) -> bool:
-        return may_call(origin, self.request.host, self.rooms.settings)
-
-    def open(self, *_: str, **__: str) -> None:
-        self.set_nodelay(True)
-        self.viewer = Viewer(self.rooms, self)
-        self.rooms.runner.viewers.add(self)
-        self.rooms.runner.own(self.viewer.send_forever())
-        asyncio.get_running_loop().call_later(AUTH_S, self.check_signed_in)
-
-    def check_signed_in(self) -> None:
-        if self.viewer.user is None:
-            self.close(CLOSE_UNAUTHORIZED, "sign in first")
-
-    async def on_message(self, message: str | bytes) -> None:
-        try:
-            await self.viewer.handle(message)
-        except BadMessage as error:
-            self.close(CLOSE_BAD_MESSAGE, str(error)[:100].encode("ascii", "replace").decode())
+            self.socket.write_message(data.decode()).add_done_callback(asyncio.Future.exception)
         except WebSocketClosedError:
             return
 
+    def cut(self, code: int, reason: str, reconnect_after: float | None) -> None:
+        if reconnect_after is not None:
+            self.say(farewell(code, reason, reconnect_after))
+        self.socket.close(code, reason)
+
+
+class LiveSocket(Socket):
+    """GET /api/live. Thin: conversations are in `Viewer`, long polls in `Poll`."""
+
+    viewer: Viewer | None = None
+    poll: Poll | None = None
+    admitted: tuple[User, str, float] | None = None
+
+    def admits_origin(self, origin: str) -> bool:
+        return door.may_call(origin, self.request.host, self.rooms.settings)
+
+    def check_handshake(self) -> None:
+        if "topics" in self.request.query_arguments and "Upgrade" not in self.request.headers:
+            self.poll = Poll(self)
+        else:
+            super().check_handshake()
+
+    async def admit(self) -> None:
+        """Sign in whoever can at this point: programs by their header, pages by a ticket."""
+        door.check_query(self.request)
+        ticket = self.get_query_argument("ticket", "")
+        token = bearer_of(self.request.headers.get("Authorization", ""))
+        if ticket:
+            self.admitted = self.rooms.audience.redeem(ticket)
+        elif token or self.poll is not None:
+            user, claims = await self.rooms.identities.session(token)
+            self.admitted = user, claims.jti, claims.exp
+        if self.poll is not None and self.admitted is not None:
+            self.poll.seat.admit(*self.admitted)
+        elif self.admitted is not None:
+            self.rooms.audience.check_room(self.admitted[0].id)
+
+    async def options(self, *_: str) -> None:
+        await Endpoint.options(self)  # type: ignore[arg-type]
+
+    async def get(self, *arguments: Any, **options: Any) -> None:
+        stream: Any = self.request.connection.stream  # type: ignore[union-attr]
+        named = "Authorization" in self.request.headers  # a ticket is good for one request, and not in what repeats
+        if self.poll is not None and named and FAST and wire.can_take_over(stream) and poll_line.can_give_back(stream):
+            self.take_line()
+        elif self.poll is not None:
+            await self.poll.answer()
+        elif FAST and wire.can_take_over(stream):
+            await self.shake_hands()
+        else:
+            await super().get(*arguments, **options)
+
+    def take_line(self) -> None:
+        """Answer this poll, and those that follow it on this connection, on the bare socket."""
+        assert self.poll is not None and self.admitted is not None
+        self.poll.seat.leave()
+        self.poll = None
+        stream: Any = self.detach()
+        stream.set_nodelay(True)
+        taken = wire.take_over(stream)
+        assert taken is not None
+        line = PollLine(self, *taken, self.settings["server"])
+        line.admit(*self.admitted)
+        line.begin(self.request.query)
+
+    async def shake_hands(self) -> None:
+        """The server's half of the handshake (RFC 6455 section 4.2.2); the connection is ours then."""
+        key = self.request.headers["Sec-WebSocket-Key"]
+        self.set_status(101)
+        self.clear_header("Content-Type")
+        self.set_header("Upgrade", "websocket")
+        self.set_header("Connection", "Upgrade")
+        self.set_header("Sec-WebSocket-Accept", WebSocketProtocol13.compute_accept_value(key))
+        done = self.finish()
+        stream = self.detach()
+        stream.set_nodelay(True)
+        await done
+        taken = wire.take_over(stream)
+        if taken is None:
+            return stream.close()
+        connection = FastConnection()
+        subscriber = Direct(lambda: None, connection.send, frames.event, frames.picture)
+        viewer = Viewer(self.rooms, connection, subscriber)
+        subscriber.wake = viewer.wake
+        connection.wire = Wire(*taken, self.rooms.audience.pulse, viewer)
+        self.welcome(viewer)
+        connection.wire.begin()
+
+    def open(self, *_: str, **__: str) -> None:
+        self.set_nodelay(True)
+        connection = PlainConnection(self)
+        self.viewer = Viewer(self.rooms, connection, connection.subscriber)
+        self.rooms.runner.own(connection.send_forever())
+        self.welcome(self.viewer)
+
+    def welcome(self, viewer: Viewer) -> None:
+        viewer.take()
+        if self.admitted is not None:
+            try:
+                viewer.admit(*self.admitted)
+            except RateLimited as error:
+                viewer.close(CLOSE_CROWDED, error.detail)
+        else:
+            asyncio.get_running_loop().call_later(AUTH_S, viewer.check_signed_in)
+
+    async def on_message(self, message: str | bytes) -> None:
+        assert self.viewer is not None
+        work = self.viewer.hear(message)
+        if work is not None:
+            await work
+
     def on_close(self) -> None:
-        self.rooms.runner.viewers.discard(self)
-        self.viewer.leave()
+        if self.viewer is not None:
+            self.viewer.leave()
+            self.viewer.subscriber.lagged = True
+            self.viewer.subscriber.wake()
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        if self.poll is not None:
+            self.poll.gone()
 
 
-def sign_out(rooms: Rooms, user_id: str, session: str | None = None) -> None:
-    """End the live connections of a user, or of one session (a token's jti) alone."""
-    for socket in tuple(rooms.runner.viewers):
-        if isinstance(socket, LiveSocket) and (user := socket.viewer.user) is not None and user.id == user_id:
-            if session in (None, socket.viewer.session):
-                socket.viewer.sign_out()
+class Ticket(Endpoint):
+    """POST /api/live/ticket: a word that opens one connection once, for an address that cannot carry a token."""
+
+    async def post(self) -> None:
+        claims = self.rooms.tokens.read(self.bearer(), self.rooms.clock.wall())
+        ticket = self.rooms.audience.issue(self.user, claims.jti, claims.exp)
+        self.answer({"ticket": ticket, "expires_in": int(TICKET_S)}, 201)
 
 
-ROUTES = [(r"/api/live", LiveSocket)]
+ROUTES = [(r"/api/live", LiveSocket), (r"/api/live/ticket", Ticket)]

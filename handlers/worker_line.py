@@ -28,6 +28,7 @@ class Line:
     """One way in which a worker reaches its session; the session outlives it."""
 
     def __init__(self, rooms: Rooms, interface: Interface, transport: Transport) -> None:
+        self.rooms = rooms
         self.runner = rooms.runner
         self.interface = interface
         self.transport = transport

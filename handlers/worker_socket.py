@@ -13,7 +13,9 @@ from hub import messages
 from hub.errors import Forbidden, HubError, Invalid
 from hub.interface import Interface
 from hub.messages import SUBPROTOCOL, BadMessage, Hello
+from hub.previews import TYPE as PREVIEW
 
+from . import previews
 from .base import Rooms, bearer_of
 from .frames import encoded
 from .sockets import Socket
@@ -37,6 +39,8 @@ class WorkerConnection:
 
     def receive(self, raw: str | bytes) -> None:
         """Decide on one message, or say why it cannot be used."""
+        if isinstance(raw, bytes) and raw[:1] == PREVIEW:
+            return self.receive_preview(raw)
         try:
             message = messages.decode(messages.from_worker, raw)
         except BadMessage as error:
@@ -52,6 +56,13 @@ class WorkerConnection:
             self.close(CLOSE_PROTOCOL if error.code == "unsupported_protocol" else CLOSE_FORBIDDEN, error.detail)
         except HubError as error:
             self.close(CLOSE_SESSION_GONE, error.detail)
+
+    def receive_preview(self, raw: bytes) -> None:
+        """Pass a picture on, or say why it is none."""
+        try:
+            previews.receive(self.line.rooms, self.line.interface.id, raw)
+        except BadMessage as error:
+            self.write(messages.encode(messages.Problem(code="bad_preview", detail=str(error)[:300])))
 
     def write(self, data: bytes) -> None:
         """Send a message; what gathers in one turn of the loop leaves as one write."""

@@ -17,9 +17,11 @@ import structlog
 from tornado.netutil import bind_sockets
 
 from handlers.app import make_app, make_server
+from handlers.audience import Audience
 from handlers.base import Rooms
 from handlers.identity import Identities
 from handlers.inputs import Inputs
+from handlers.listening import Listening
 from handlers.receptions import Receptions
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
@@ -117,6 +119,9 @@ class Hub:
         )
         self.rooms.receptions = Receptions(self.rooms, Uploads(make_limits(settings)))
         await self.rooms.receptions.start()
+        self.rooms.audience = Audience(self.rooms, settings.max_viewers_per_user)
+        self.runner.own(self.rooms.audience.watch())
+        self.runner.topics.rounds.later = asyncio.get_running_loop().call_soon
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()
         self.rooms.sweeper = Sweeper(
@@ -136,10 +141,10 @@ class Hub:
         except OSError as error:
             raise click.ClickException(f"cannot listen on port {self.settings.port}: {error.strerror}") from None
         self.port = sockets[0].getsockname()[1]
-        server.add_sockets(sockets)
+        listening = Listening(server, sockets)
 
         async def close() -> None:
-            server.stop()
+            listening.stop()
             self.runner.close_sockets()
             try:
                 await asyncio.wait_for(server.close_all_connections(), 3)

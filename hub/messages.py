@@ -6,7 +6,7 @@ Each worker message has a number `n` that grows by one per direction, and `ack`,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -118,6 +118,14 @@ class Drain(Message, tag="drain"):
 
 class Bye(Message, tag="bye"):
     """The worker leaves for good and runs nothing more."""
+
+
+class Preview(Struct, frozen=True):
+    """The header of a picture, which is a binary message of its own and has no number: see hub/previews."""
+
+    lease: Id
+    kind: Literal["original", "mask", "composite"]
+    frame: Annotated[int, Meta(ge=0)] | None = None
 
 
 FromWorker = Hello | Accept | Decline | Progress | Renew | Result | Failed | Status | Drain | Bye
@@ -233,7 +241,7 @@ class Auth(Request, tag="auth"):
 
 class Subscribe(Request, tag="subscribe"):
     topic: Annotated[str, Meta(max_length=200)]
-    after: Annotated[str, Meta(max_length=100)] | None = None
+    after: Annotated[str, Meta(max_length=16_000)] | None = None
 
 
 class Unsubscribe(Request, tag="unsubscribe"):
@@ -245,6 +253,7 @@ class Ping(Request, tag="ping"):
 
 
 FromBrowser = Auth | Subscribe | Unsubscribe | Ping
+BROWSER_WORDS = frozenset(str(kind.__struct_config__.tag) for kind in (Auth, Subscribe, Unsubscribe, Ping))
 
 
 # --- hub -> browser ---------------------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ class Authed(Reply, tag="authed"):
     user: str
 
 
-class Subscribed(Reply, tag="subscribed"):
+class Joined(Struct, kw_only=True, tag="subscribed"):
     """`recovered`: what was missed is in `events`, in order; otherwise `snapshot` replaces what the client had."""
 
     topic: str
@@ -270,6 +279,13 @@ class Subscribed(Reply, tag="subscribed"):
     recovered: bool
     snapshot: Any = None
     events: list[Any] = []
+    v: int = 1
+
+
+class Subscribed(Joined, kw_only=True, tag="subscribed"):
+    """The same, as the reply to `subscribe`."""
+
+    id: str | int
 
 
 class Unsubscribed(Reply, tag="unsubscribed"):
@@ -283,6 +299,29 @@ class Pong(Reply, tag="pong"):
 class Refused(Reply, tag="error"):
     code: str
     detail: str = ""
+
+
+class Farewell(Struct, kw_only=True, tag="farewell"):
+    """The hub ends the connection: why, and after how many seconds to come back, where it says so."""
+
+    code: int
+    reason: str
+    reconnect_after: float | None = None
+    v: int = 1
+
+
+class Picture(Struct, kw_only=True, frozen=True, tag="preview"):
+    """The header of a picture on its way to viewers; `number` grows with each picture of this hub."""
+
+    topic: str
+    id: str
+    attempt: int
+    kind: str
+    frame: int | None
+    content_type: str
+    number: int
+    at: str
+    v: int = 1
 
 
 class Event(Struct, kw_only=True, frozen=True):
@@ -300,6 +339,14 @@ class Event(Struct, kw_only=True, frozen=True):
 CREATED, ASSIGNED, PROGRESSED, RELEASED = "created", "assigned", "progressed", "released"
 COMPLETED, FAILED, CANCELLED, UPDATED, DELETED = "completed", "failed", "cancelled", "updated", "deleted"
 EVENT_TYPES = (CREATED, ASSIGNED, PROGRESSED, RELEASED, COMPLETED, FAILED, CANCELLED, UPDATED, DELETED)
+MERGED, PREVIEW = "merged", "preview"  # what was left out for one who was slow; a picture
+
+
+class Merged(Struct, kw_only=True, frozen=True):
+    """Data of a `merged` event: it stands for the events from `first` to its own offset, which newer ones replace."""
+
+    first: int
+
 
 T = TypeVar("T")
 encoder = msgspec.json.Encoder()

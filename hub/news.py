@@ -7,7 +7,7 @@ only at those that are watched. Never publishes.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from .core import Core
 from .outlook import Outlook
@@ -18,7 +18,7 @@ LOOKED_AT, MOST, PAUSE = 500, 200, 20  # tasks that a round looks at, tells of, 
 TOLD = 20_000  # tasks whose last told outlook is remembered; the longest unchanged are forgotten first
 OF_ONE_OWNER = 1000  # tasks looked at for one who watches all of theirs, those that are next in line for each model
 ETA_CHANGE = 0.2  # share by which a time must have changed to be told again
-OWN, MINE = "task:", "tasks"  # topics: of one task, of all of a user's
+OWN, MINE, ADMIN = "task:", "tasks", "admin"  # topics: of one task, of all of a user's, of everybody's
 
 
 class News:
@@ -29,17 +29,24 @@ class News:
         self.topics = topics
         self.told: OrderedDict[str, Outlook] = OrderedDict()
         self.due: deque[str] = deque()
+        self.doubtful: set[str] = set()
+
+    def doubt(self, task_ids: Iterable[str]) -> None:
+        """Viewers of these were told something in the hub's last life: whatever it was, tell them anew."""
+        self.doubtful.update(task_ids)
 
     def shown(self, task: Task, outlook: Outlook) -> None:
         """Somebody has asked for this task and may watch it from now on; what others were told before still counts."""
-        if task.state is State.WAITING and task.id not in self.told:
+        if task.state is State.WAITING and task.id not in self.told and task.id not in self.doubtful:
             self.tell(task, outlook)
 
     def tell(self, task: Task, outlook: Outlook) -> None:
         """Whoever watches this task was told its outlook."""
         if task.state is not State.WAITING:
             self.told.pop(task.id, None)
+            self.doubtful.discard(task.id)
             return
+        self.doubtful.discard(task.id)
         self.told[task.id] = outlook
         self.told.move_to_end(task.id)
         if len(self.told) > TOLD:
@@ -65,6 +72,8 @@ class News:
         outlook = self.core.outlook(task)
         if task.id in self.told:
             return differs(self.told[task.id], outlook)
+        if task.id in self.doubtful:
+            return True
         self.tell(task, outlook)
         return False
 
@@ -76,11 +85,11 @@ class News:
     def watched(self) -> Iterator[str]:
         """Each waiting task that somebody watches, by itself or among all of its owner's."""
         seen: set[str] = set()
-        for (name, owner), topic in self.topics.topics.items():
-            if topic.sinks and name == MINE:
-                seen.update(task.id for task in self.core.dispatcher.of(owner, OF_ONE_OWNER))
-            elif topic.sinks and name.startswith(OWN):
-                seen.add(name.removeprefix(OWN))
+        for topic in self.topics.watched:
+            if topic.name == MINE:
+                seen.update(task.id for task in self.core.dispatcher.of(topic.owner, OF_ONE_OWNER))
+            elif topic.name.startswith(OWN):
+                seen.add(topic.name.removeprefix(OWN))
         yield from seen
 
 

@@ -7,12 +7,14 @@ only part of hub/ that awaits. Never decides: what to do comes from the core as 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from . import views
+from .announcer import Announcer
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .errors import Conflict, Unavailable
@@ -20,12 +22,11 @@ from .interface import Interface, OfferedModel
 from .journal import Entry, Key, Unsaid, gather, key, stands, tasks_in
 from .media import Media, Mismatch
 from .messages import DELETED, PROGRESSED, UPDATED
-from .news import News
 from .ports import Clock, Store
-from .shown import Shown
+from .resuming import ID as LIVE, LiveEnd
 from .task import State, Task
-from .clock import rfc3339
 from .topics import Topic, Topics
+from .views import Views
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -62,7 +63,7 @@ class Runner:
         core: Core,
         store: Store,
         clock: Clock,
-        views: views.Views,
+        views: Views,
         topics: Topics,
         verify: Callable[[Verify], Awaitable[list[Media] | Mismatch]],
     ) -> None:
@@ -74,16 +75,17 @@ class Runner:
         self.verify = verify
         self.transports: dict[str, Transport] = {}
         self.viewers: set[Connection] = set()
-        self.shown = Shown()
+        self.announcer = Announcer(core, clock, views, topics)
+        self.shown = self.announcer.shown
         self.journal: list[Entry] = []
         self.committing: list[Entry] = []
         self.unsaid = Unsaid()
         self.adopting: set[str] = set()
         self.healthy = False
-        self.stopping = False
+        self.stopping = self.ended = False
+        self.live_version = 0  # the version of the record of where topics end: whose it is
         self.wake = asyncio.Event()
         self.duties: set[asyncio.Task[None]] = set()
-        self.news = News(core, topics)
 
     # --- start and stop -----------------------------------------------------------------------------------------
 
@@ -94,11 +96,11 @@ class Runner:
         models, interfaces = await self.read(OfferedModel), await self.read(Interface)
         ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
-        self.shown.open = dict(self.core.tasks)
+        resumed = self.announcer.begin(await self.recall(), open_tasks, await self.newest())
         self.healthy = True
         for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever(), self.look_again()):
             self.own(duty)
-        log.info("tasks_loaded", open=len(open_tasks), models=len(models))
+        log.info("tasks_loaded", open=len(open_tasks), models=len(models), topics_resumed=resumed)
 
     async def read(self, kind: type[T], **equal: Any) -> list[T]:
         """All records of a kind, the newest first."""
@@ -120,10 +122,32 @@ class Runner:
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
         self.stopping = True
-        await asyncio.wait({self.decide([])}, timeout=FAREWELL_S)
+        await asyncio.wait({self.decide(self.core.work.flush(math.inf))}, timeout=FAREWELL_S)
         for duty in list(self.duties):
             duty.cancel()
         await asyncio.gather(*self.duties, return_exceptions=True)
+        self.ended = True
+        if self.healthy and not self.journal and not self.committing:
+            remembering = asyncio.ensure_future(self.remember())
+            await asyncio.wait({remembering}, timeout=FAREWELL_S)
+            remembering.cancel()
+
+    async def recall(self) -> LiveEnd | None:
+        """Where the topics of the last life ended; from now on that is not true any more."""
+        end = await self.store.get(LiveEnd, LIVE)
+        self.live_version = end.version + 1 if end else 1
+        refused = await self.commit([Save(LiveEnd(LIVE, "", (), self.live_version), self.live_version - 1)])
+        return None if refused else end
+
+    async def remember(self) -> None:
+        """Store where the topics end, so that the next life goes on there; nothing is shown any more."""
+        with suppress(Unavailable):
+            end = self.announcer.end(await self.newest(), self.live_version + 1)
+            await self.store.commit([Save(end, self.live_version)])
+
+    async def newest(self) -> Task | None:
+        """The task that was created last."""
+        return next(iter(await self.store.page(Task, 1)), None)
 
     def close_sockets(self) -> None:
         """Tell every connected worker and viewer to come back later."""
@@ -345,38 +369,21 @@ class Runner:
             transport.write(data)
 
     def publish(self, effect: Publish) -> None:
-        task, wall = effect.task, self.clock.wall()
-        if effect.type == DELETED:
-            self.shown.remove(task.id)
-        else:
-            self.shown.show(task)
-        own, mine = self.topic(task.id), self.topics.get("tasks", task.owner)
-        if effect.type == PROGRESSED:
-            data: dict[str, Any] = views.progressed(task)
-        elif effect.type == DELETED:
-            data = {"id": task.id}
-        else:
-            outlook = self.core.outlook(task)
-            data = self.views.task(task, wall, outlook, f"{own.epoch}:{own.offset + 1}")
-            self.news.tell(task, outlook)
-        for topic in (own, mine):
-            topic.publish(effect.type, data, rfc3339(wall))
+        if not self.ended:
+            self.announcer.publish(effect)
 
     def topic(self, task_id: str) -> Topic:
-        return self.topics.get(f"task:{task_id}")
+        return self.announcer.topic(task_id)
 
     def view(self, task: Task) -> dict[str, Any]:
-        """A task as the outside may see it now; `task` is what the store said when it was read."""
-        task = self.shown.latest(task)
-        outlook = self.core.outlook(task)
-        self.news.shown(task, outlook)
-        return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
+        """A task as the outside may see it now."""
+        return self.announcer.view(task)
 
     async def tell_forever(self) -> None:
         """Publish what has changed for waiting tasks, with pauses in which others have their turn."""
         while True:
             await asyncio.sleep(TELL_S)
-            for task in self.news.round(self.shown.open):
+            for task in self.announcer.changed():
                 if task is not None:
                     self.publish(Publish(task, UPDATED))
                 else:
@@ -395,6 +402,6 @@ class Runner:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self.decide(self.core.tick(self.clock.now()))
+                self.decide(self.core.tick(self.clock.now()) + self.announcer.look())
             except Exception:  # without this duty no lease would ever end again
                 log.exception("tick_failed")

@@ -189,6 +189,9 @@ class Settings:
     max_running_per_user: int = setting(
         WORKERS, parsing.whole(0, 10000), "a whole number from 0 to 10000", "0",
         "How many tasks of one user run at once; 0 is any number.")
+    max_viewers_per_user: int = setting(
+        WORKERS, parsing.whole(1, 1_000_000), "a whole number from 1 to 1000000", "64",
+        "How many live connections (websockets, streams, polls) one user may have at once.")
     offer_seconds: float = setting(
         WORKERS, parsing.measured(1.0, 0.05, 600), "seconds, from 0.05 to 600", "5",
         "Seconds a worker has to take an offered task.")

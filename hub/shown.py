@@ -50,15 +50,15 @@ class Shown:
         ended = self.lately.get(task.id)
         return ended if ended is not None and ended.version > task.version else task
 
-    def snapshot(self, found: Iterable[Task], owner: str, most: int) -> list[Task]:
-        """The newest tasks of an owner as viewers may see them, `most` at most; `found` is what the store said.
+    def snapshot(self, found: Iterable[Task], owner: str | None, most: int) -> list[Task]:
+        """The newest tasks of an owner (None: of everybody), `most` at most, as viewers may see them.
 
-        With those that came while it was read, without those that went.
+        `found` is what the store said. With those that came while it was read, without those that went.
         """
         tasks = {task.id: task for task in found}
         for task_id, task in self.lately.items():
             if task is None:
                 tasks.pop(task_id, None)
-            elif task.owner == owner:
+            elif owner in (None, task.owner):
                 tasks.setdefault(task_id, task)
         return [self.latest(tasks[id]) for id in sorted(tasks, reverse=True)[:most]]

@@ -1,7 +1,7 @@
-"""Live topics: a bounded history each, an offset and an epoch, and the subscribers.
+"""Live topics: a bounded history each, an offset and an epoch, and who looks.
 
-Owns what "missed" means: a cursor (epoch:offset) is answered with all that came after it, or declined. Never
-knows a transport: a subscriber is anything that takes encoded frames.
+Owns what "missed" means: a cursor (epoch:offset) is answered with all that came after it, or declined. An event is
+encoded once, and what many viewers are given at once is put together once. Never knows a transport.
 """
 
 from __future__ import annotations
@@ -9,71 +9,141 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import islice
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .messages import Event, encode
+from .rounds import Rounds
+
+if TYPE_CHECKING:
+    from .previews import Shot
+    from .subscriber import Subscriber
 
 HISTORY = 1000  # events kept a topic
-MAX_TOPICS = 20_000  # topics kept; the longest unused without subscribers are forgotten first
+HISTORY_BYTES = 4 * 1024 * 1024  # of one topic's history
+ALL_BYTES = 128 * 1024 * 1024  # of all histories together; the longest unused are emptied first
+MAX_TOPICS = 20_000  # topics kept; the longest unused without viewers are forgotten first
+PIECE = 256 * 1024  # bytes that are put together for viewers at once
 
 
-@dataclass(frozen=True, slots=True)
 class Frame:
-    """One event, encoded once for everybody."""
+    """One event, encoded once for everybody; a later event with the same `key` makes this one dispensable."""
 
-    offset: int
-    data: bytes
-    event: Event
+    __slots__ = ("epoch", "offset", "data", "key")
+
+    def __init__(self, epoch: str, offset: int, data: bytes, key: str | None = None) -> None:
+        self.epoch = epoch
+        self.offset = offset
+        self.data = data
+        self.key = key
 
 
-class Sink(Protocol):
-    """Where a subscriber's frames go; it must not block."""
-
-    def deliver(self, frame: Frame) -> None: ...
+Form = Callable[[Frame], bytes]  # how a transport wraps a frame
 
 
 class Topic:
-    """A stream of events under one epoch, numbered from 1."""
+    """A stream of events under one epoch, numbered from 1.
 
-    def __init__(self, name: str, epoch: str) -> None:
+    `viewers` are all who look, `followers` those of them who have everything and are told at the next round.
+    `pictures` are the last previews by kind.
+    """
+
+    __slots__ = (
+        "name", "owner", "epoch", "offset", "history", "bytes", "viewers", "followers", "pictures", "home", "piece",
+    )
+
+    def __init__(self, name: str, epoch: str, owner: str = "", home: Topics | None = None) -> None:
         self.name = name
+        self.owner = owner
         self.epoch = epoch
         self.offset = 0
-        self.history: deque[Frame] = deque(maxlen=HISTORY)
-        self.sinks: set[Sink] = set()
+        self.history: deque[Frame] = deque()
+        self.bytes = 0
+        self.viewers: set[Subscriber] = set()
+        self.followers: set[Subscriber] = set()
+        self.pictures: dict[str, Shot] = {}
+        self.home = home if home is not None else Topics(epoch)
+        self.piece: tuple[int, int, Form, bytes, int] | None = None
 
     @property
     def cursor(self) -> str:
         return f"{self.epoch}:{self.offset}"
 
-    def publish(self, type: str, data: Any, at: str) -> None:
-        """Add an event and give it to every subscriber."""
+    def publish(self, type: str, data: Any, at: str, key: str | None = None) -> None:
+        """Add an event; whoever follows is told at the next round."""
         self.offset += 1
         event = Event(type=type, topic=self.name, epoch=self.epoch, offset=self.offset, at=at, data=data)
-        frame = Frame(self.offset, encode(event), event)
-        self.history.append(frame)
-        for sink in tuple(self.sinks):
-            sink.deliver(frame)
+        self.keep(Frame(self.epoch, self.offset, encode(event), key))
+        if self.followers:
+            self.home.rounds.announce(self)
+
+    def keep(self, frame: Frame) -> None:
+        """Add to the history, and drop what it cannot hold any more."""
+        history, size = self.history, len(frame.data)
+        history.append(frame)
+        while len(history) > HISTORY or self.bytes + size > HISTORY_BYTES and len(history) > 1:
+            size -= len(history.popleft().data)
+        self.bytes += size
+        self.home.grow(size)
+
+    def empty(self) -> None:
+        """Forget the history; where the topic stands is still known."""
+        self.home.bytes -= self.bytes
+        self.bytes = 0
+        self.history.clear()
 
     def since(self, cursor: str) -> list[Frame] | None:
-        """All frames after the cursor, or None where that cannot be told whole."""
-        epoch, _, text = cursor.rpartition(":")
-        if epoch != self.epoch or not text.isascii() or not text.isdigit() or len(text) > 18:
+        """All frames after the cursor, or None where that cannot be told whole.
+
+        The cursors of several topics, joined by commas, are a cursor too: an epoch says which topic it is of.
+        """
+        for one in cursor.split(","):
+            epoch, _, text = one.rpartition(":")
+            if epoch == self.epoch:
+                return self.after(int(text)) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+        return None
+
+    def after(self, offset: int) -> list[Frame] | None:
+        """All frames after the offset, or None where the history does not reach back so far."""
+        missed = self.offset - offset
+        if missed < 0 or missed > len(self.history):
             return None
-        offset = int(text)
-        if offset > self.offset or (offset < self.offset and self.history[0].offset > offset + 1):
-            return None
-        return [frame for frame in self.history if frame.offset > offset]
+        frames = list(islice(reversed(self.history), missed))
+        frames.reverse()
+        return frames
+
+    def gathered(self, offset: int, form: Form) -> tuple[bytes, int] | None:
+        """What came after the offset in one piece, and up to which offset; None where that is gone.
+
+        Made once for all who stand at the same offset; a long piece ends early.
+        """
+        made = self.piece
+        if made is None or made[0] != offset or made[1] != self.offset or made[2] is not form:
+            frames = [self.history[-1]] if offset + 1 == self.offset and self.history else self.after(offset)
+            if frames is None:
+                return None
+            parts, size, upto = [], 0, offset
+            for frame in frames:
+                parts.append(form(frame))
+                size, upto = size + len(parts[-1]), frame.offset
+                if size >= PIECE:
+                    break
+            made = self.piece = (offset, self.offset, form, parts[0] if len(parts) == 1 else b"".join(parts), upto)
+        return made[3], made[4]
 
 
 class Topics:
-    """All topics of this hub. A topic that was forgotten comes back under a new epoch, so no cursor ever lies."""
+    """All topics of this hub. A topic that was forgotten comes back under a new epoch, so no cursor ever lies.
+
+    `watched` are the topics that somebody looks at.
+    """
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.made = 0
+        self.bytes = 0
         self.topics: OrderedDict[tuple[str, str], Topic] = OrderedDict()
+        self.watched: dict[Topic, None] = {}
+        self.rounds = Rounds()
 
     def get(self, name: str, owner: str = "") -> Topic:
         """The topic of that name; `owner` keeps apart the topics that each user has of the same name."""
@@ -81,78 +151,35 @@ class Topics:
         if topic is None:
             self.forget_unused()
             self.made += 1
-            topic = self.topics[name, owner] = Topic(name, f"{self.epoch}.{self.made}")
+            topic = self.topics[name, owner] = Topic(name, f"{self.epoch}.{self.made}", owner, self)
         self.topics.move_to_end((name, owner))
         return topic
+
+    def known(self, name: str, owner: str = "") -> Topic | None:
+        """The topic of that name, if anybody has asked for it."""
+        return self.topics.get((name, owner))
+
+    def restore(self, name: str, owner: str, epoch: str, offset: int, history: list[bytes]) -> None:
+        """Take up a topic where it ended in an earlier life of the hub; `history` are its last events."""
+        topic = self.topics[name, owner] = Topic(name, epoch, owner, self)
+        topic.offset = offset - len(history)
+        for data in history:
+            topic.offset += 1
+            topic.keep(Frame(epoch, topic.offset, data))
 
     def forget_unused(self) -> None:
         """Make room for one more topic: the longest unused that nobody watches go."""
         excess = len(self.topics) + 1 - MAX_TOPICS
         if excess > 0:
-            unwatched = (key for key, topic in self.topics.items() if not topic.sinks)
+            unwatched = (key for key, topic in self.topics.items() if not topic.viewers)
             for key in list(islice(unwatched, excess)):
-                del self.topics[key]
+                self.topics.pop(key).empty()
 
-
-class Subscriber:
-    """A viewer's queue between the topics and a connection: bounded, and cut when hopeless.
-
-    `wake` is called when there is something to take; `lagged` is set once the viewer was too slow for its queue.
-    """
-
-    MAX_FRAMES = 256
-    MAX_BYTES = 1024 * 1024
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
-        self.queue: deque[Frame] = deque()
-        self.bytes = 0
-        self.lagged = False
-        self.topics: dict[str, Topic] = {}
-
-    def subscribe(self, topic: Topic) -> None:
-        """Join; what still waits of this topic is dropped, for the subscriber is now told where the topic stands."""
-        waiting, self.queue, self.bytes = self.queue, deque(), 0
-        for frame in waiting:
-            if frame.event.topic != topic.name:
-                self.queue.append(frame)
-                self.bytes += len(frame.data)
-        self.topics[topic.name] = topic
-        topic.sinks.add(self)
-
-    def unsubscribe(self, name: str) -> bool:
-        topic = self.topics.pop(name, None)
-        if topic is not None:
-            topic.sinks.discard(self)
-        return topic is not None
-
-    def close(self) -> None:
-        """Leave every topic and drop what waits."""
-        for name in list(self.topics):
-            self.unsubscribe(name)
-        self.queue.clear()
-
-    def deliver(self, frame: Frame) -> None:
-        if self.lagged:
-            return
-        self.queue.append(frame)
-        self.bytes += len(frame.data)
-        if len(self.queue) > self.MAX_FRAMES or self.bytes > self.MAX_BYTES:
-            self.lagged = True
-            self.close()
-        self.wake()
-
-    def next(self) -> Frame | None:
-        """The frame that has waited longest, or None."""
-        if not self.queue:
-            return None
-        frame = self.queue.popleft()
-        self.bytes -= len(frame.data)
-        return frame
-
-    def take(self) -> list[Frame]:
-        """Everything that waits, in order."""
-        frames = list(self.queue)
-        self.queue.clear()
-        self.bytes = 0
-        return frames
+    def grow(self, size: int) -> None:
+        """Histories have grown; where they are too large together, the longest unused are emptied."""
+        self.bytes += size
+        if self.bytes > ALL_BYTES:
+            for topic in self.topics.values():
+                topic.empty()
+                if self.bytes < ALL_BYTES * 3 // 4:
+                    return

@@ -15,6 +15,7 @@ import msgspec
 from hub.account import Revocation, User
 from hub.interface import Interface, OfferedModel
 from hub.media import Media
+from hub.resuming import LiveEnd
 from hub.seed import SeedJob
 from hub.task import Task
 from hub.upload import Upload
@@ -52,6 +53,7 @@ KINDS: dict[type[Any], Kind] = {
         Index((("address", 1),), unique=True, where={"address": {"$type": "string"}}),
     )),
     OfferedModel: Kind("models"),
+    LiveEnd: Kind("live"),
     Media: Kind("media", (
         Index((("owner", 1), ("purpose", 1), ("_id", -1))),
         Index((("owner", 1), ("sha256", 1))),

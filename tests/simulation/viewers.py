@@ -13,7 +13,8 @@ from handlers.live import Viewer as HubViewer
 from hub import messages
 from hub.account import User as Account
 from hub.errors import HubError
-from hub.messages import COMPLETED, DELETED, PROGRESSED, UPDATED, Subscribe
+from hub.messages import COMPLETED, DELETED, MERGED, PROGRESSED, UPDATED, Subscribe
+from hub.subscriber import Subscriber
 
 from .hub import SimulatedHub
 from .kernel import Promise
@@ -112,8 +113,12 @@ class Viewer:
         """An event is the next one, and newer than what is shown; a snapshot may have the first one's news already."""
         epoch, _, offset = (self.cursor or "").rpartition(":")
         here = f"{event['epoch']}:{event['offset']}"
-        self.expect(event["epoch"] == epoch and event["offset"] == int(offset) + 1, f"{here} came after {self.cursor}")
+        first = event["data"]["first"] if event["type"] == MERGED else event["offset"]
+        self.expect(event["epoch"] == epoch and first == int(offset) + 1, f"{here} came after {self.cursor}")
         self.cursor = here
+        if event["type"] == MERGED:
+            self.world.seen["progress merged"] += 1
+            return
         data, id = event["data"], event["data"]["id"]
         if event["type"] == DELETED:
             self.picture.pop(id, None)
@@ -136,6 +141,13 @@ class Viewer:
             self.world.watch.complain(f"P9/P10: {self.user} is fooled: {otherwise}")
 
 
+class Few(Subscriber):
+    """A viewer for whom little may wait."""
+
+    MAX_FRAMES = QUEUE
+    __slots__ = ()
+
+
 class Sight:
     """The hub's side of a browser's connection."""
 
@@ -144,10 +156,8 @@ class Sight:
         self.lane = lane
         self.slow = slow
         self.account = Account(user, user, user, "x", "user", 0.0)
-        self.viewer = HubViewer(hub.rooms, None)  # type: ignore[arg-type]
-        self.subscriber = self.viewer.subscriber
-        self.subscriber.wake = self.wake
-        self.subscriber.MAX_FRAMES = QUEUE  # type: ignore[misc]
+        self.subscriber = Few(self.wake)
+        self.viewer = HubViewer(hub.rooms, None, self.subscriber)
         self.answered = self.woken = False
 
     async def subscribe(self, cursor: str | None) -> None:

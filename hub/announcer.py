@@ -1,0 +1,99 @@
+"""What viewers may see: tasks as they are durable, and the topics in which changes of them are told.
+
+Owns which topics an event goes to and what is in it, the news of waiting tasks, and where all this ends when the hub
+does. Never decides, awaits, or sees a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Raw
+
+from . import resuming, views
+from .clock import rfc3339
+from .core import Core
+from .effects import Effect, Publish
+from .messages import DELETED, PROGRESSED, encoder
+from .news import ADMIN, MINE, OWN, News
+from .ports import Clock
+from .previews import Previews
+from .shown import Shown
+from .task import State, Task
+from .topics import Topic, Topics
+from .watching import Watch
+
+
+class Announcer:
+    """Tells viewers what is durable."""
+
+    def __init__(self, core: Core, clock: Clock, views: views.Views, topics: Topics) -> None:
+        self.core = core
+        self.clock = clock
+        self.views = views
+        self.topics = topics
+        self.shown = Shown()
+        self.news = News(core, topics)
+        self.watch = Watch(core, topics)
+        self.previews = Previews(core, topics)
+
+    # --- beginning and end --------------------------------------------------------------------------------------
+
+    def begin(self, end: resuming.LiveEnd | None, stored: list[Task], newest: Task | None) -> bool:
+        """Show what was `stored` at the start; whether the topics go on where the hub's last life ended."""
+        self.shown.open = dict(self.core.tasks)
+        if end is None or end.digest != resuming.digest(stored, newest):
+            return False
+        resuming.take_up(self.topics, end)
+        self.news.doubt(task.id for task in self.core.tasks.values() if task.state is State.WAITING)
+        return True
+
+    def end(self, newest: Task | None, version: int) -> resuming.LiveEnd:
+        """What the next life needs to go on; nothing may be shown after this."""
+        return resuming.ending(self.topics, resuming.digest(self.core.tasks.values(), newest), version)
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    def publish(self, effect: Publish) -> None:
+        """Tell everybody who watches what has become of a task; it is encoded once."""
+        task, wall = effect.task, self.clock.wall()
+        if effect.type == DELETED:
+            self.shown.remove(task.id)
+        else:
+            self.shown.show(task)
+        own, mine = self.topic(task.id), self.topics.get(MINE, task.owner)
+        key = None
+        if effect.type == PROGRESSED:
+            data: dict[str, Any] = views.progressed(task)
+            key = task.id
+        elif effect.type == DELETED:
+            data = {"id": task.id}
+        else:
+            outlook = self.core.outlook(task)
+            data = self.views.task(task, wall, outlook, f"{own.epoch}:{own.offset + 1}")
+            self.news.tell(task, outlook)
+        encoded, at = Raw(encoder.encode(data)), rfc3339(wall)
+        for topic in (own, mine):
+            topic.publish(effect.type, encoded, at, key)
+        everybody = self.topics.known(ADMIN)
+        if everybody is not None:
+            everybody.publish(effect.type, {"owner": task.owner} | data, at, key)
+
+    def topic(self, task_id: str) -> Topic:
+        return self.topics.get(f"{OWN}{task_id}")
+
+    def view(self, task: Task) -> dict[str, Any]:
+        """A task as the outside may see it now; `task` is what the store said when it was read."""
+        task = self.shown.latest(task)
+        outlook = self.core.outlook(task)
+        self.news.shown(task, outlook)
+        return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
+
+    def look(self) -> list[Effect]:
+        """What workers are to be told about who looks."""
+        return self.watch.look(self.clock.now())
+
+    def changed(self) -> Iterator[Task | None]:
+        """Waiting tasks of which there is news; None now and then, for a pause."""
+        return self.news.round(self.shown.open)

@@ -12,8 +12,8 @@ from tornado.web import Application, RequestHandler
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, live_stream, media, ops, pages, previews, seed_calls, tasks,
-    uploads, worker_poll, worker_socket,
+    admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews, seed_calls,
+    tasks, uploads, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 
@@ -30,12 +30,13 @@ def make_app(rooms: Rooms, static: Path) -> Application:
     routes: list[Any] = [
         *auth.ROUTES, *uploads.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
         *tasks.ROUTES, *live.ROUTES, *live_stream.ROUTES, *previews.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES,
-        *ops.ROUTES,
+        *ops.ROUTES, *metrics.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
     return Application(
         routes,
         rooms=rooms,
+        metrics=metrics.Metrics(rooms),
         default_handler_class=NoSuchPlace,
         log_function=log_request,
         websocket_ping_interval=PING_S,
@@ -52,8 +53,9 @@ def make_server(app: Application) -> HTTPServer:
 
 
 def log_request(handler: RequestHandler) -> None:
-    """One line a request, without the query: it may hold a signature."""
+    """Count it, and one line a request, without the query: it may hold a signature."""
     request = handler.request
+    handler.settings["metrics"].count(handler)
     log.info(
         "request_served", method=request.method, path=request.path, status=handler.get_status(),
         ms=round(1000 * request.request_time(), 1), request_id=getattr(handler, "request_id", None),

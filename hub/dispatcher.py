@@ -179,14 +179,16 @@ class Dispatcher:
     ) -> tuple[Turn, Key, Task] | None:
         """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued.
 
-        `warm` slots elsewhere have the model loaded: as many tasks are kept for them, each for a bounded time.
+        `warm` slots elsewhere have the model loaded: while no more tasks wait than that, each is kept for them, for a
+        bounded time. With more, the first goes at once, so that none behind it begins before it.
         """
+        keep = queue.size <= warm
         with closing(queue.users()) as users:
             for turn, user in islice(users, LOOKED_AT):
                 for task in islice(queue.lines[user], LOOKED_AT):
                     barred = self.left_out.get(task.id)
-                    if barred is None and warm and self.kept.setdefault(task.id, now + PREFER_S) > now:
-                        warm -= 1
-                    elif barred is None or barred.get(session.worker, now) <= now:
+                    if barred is None and keep and self.kept.setdefault(task.id, now + PREFER_S) > now:
+                        continue
+                    if barred is None or barred.get(session.worker, now) <= now:
                         return turn, order(task), task
         return None

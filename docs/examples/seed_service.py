@@ -27,8 +27,7 @@ SHARED = os.environ.get("SHARED", "yes") == "yes"
 
 def tell(url: str, **said: object) -> None:
     body = json.dumps({"Identification": IDENTIFICATION, **said}).encode()
-    with urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=30) as answer:
-        answer.read()
+    urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=30).close()
 
 
 def fetch(url: str, path: Path) -> Path:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
+import sys
 from pathlib import Path
 
 from playwright.async_api import Locator, Page, expect
+
+from tests.browser.conftest import ROOT, HubProcess
 
 PASSWORD = "a sentence that works well"
 numbers = itertools.count(1)
@@ -42,3 +47,14 @@ async def order(page: Page) -> None:
     """Start the task that the form describes."""
     await page.locator('[data-part="create"]').click()
     await expect(page.locator(".task").first).to_be_visible()
+
+
+async def errand(hub: HubProcess, *words: str) -> str:
+    """The hub's command line, beside the running hub."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub", *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "DATA_DIR": str(hub.folder / "data"), "HUB_PASSWORD": PASSWORD, "LOG_LEVEL": "error"},
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()

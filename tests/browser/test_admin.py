@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import MEDIA, ROOT, HubProcess, Screens
-from tests.browser.steps import PASSWORD, choose_color, order, register, upload
+from tests.browser.conftest import MEDIA, HubProcess, Screens
+from tests.browser.steps import PASSWORD, choose_color, errand, order, register, upload
 
 pytestmark = pytest.mark.browser
-
-
-async def errand(hub: HubProcess, *words: str) -> str:
-    """The hub's command line, beside the running hub."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub", *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "DATA_DIR": str(hub.folder / "data"), "HUB_PASSWORD": PASSWORD, "LOG_LEVEL": "error"},
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    return output.decode()
 
 
 async def sign_in(screens: Screens, email: str, **look: Any) -> Page:

@@ -222,7 +222,7 @@ def test_a_kept_task_goes_to_the_loaded_worker_as_soon_as_that_is_free() -> None
 def test_no_more_tasks_are_kept_than_there_are_slots_with_the_model_loaded() -> None:
     dispatcher = with_tasks("a", "b", "c", "d")
     found = pairs(dispatcher, a_worker("cold", slots=4), warm("warm", busy=True))
-    assert found == [("b", "cold"), ("c", "cold"), ("d", "cold")]
+    assert found == [("a", "cold"), ("b", "cold"), ("c", "cold")], "the first in line are not overtaken"
 
 
 def test_a_task_that_was_refused_is_kept_for_nobody() -> None:

@@ -14,13 +14,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import sys
-import threading
 from collections import deque
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
@@ -32,6 +28,7 @@ from websockets.typing import Subprotocol
 from hub import messages
 from hub.messages import SUBPROTOCOL, Accept, Assign, FromWorker, Hello, Input, Message, Offer, Welcome, decode, encode
 
+from .testing_files import FileServer
 
 PATIENCE_S = 20.0  # how long a test waits for a message before it fails
 M = TypeVar("M", bound=Message)
@@ -47,7 +44,8 @@ class Poll(msgspec.Struct):
 
 
 class FakeHub:
-    """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id.
+    """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id; `pictures`
+    are its previews, as they came.
 
     `answers` are statuses for the next HTTP requests instead of the real answers; None lets one through, 0 hangs up.
     `poll_answers` are the same for polls: they are given when the poll was taken in, as if its answer had been lost.
@@ -79,6 +77,7 @@ class FakeHub:
         self.poll_answers: deque[int | None] = deque()
         self.polls = 0
         self.arrivals: asyncio.Queue[str] = asyncio.Queue()
+        self.pictures: asyncio.Queue[bytes] = asyncio.Queue()
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -129,6 +128,9 @@ class FakeHub:
         """Take in what a worker says on one connection; hello is answered at once."""
         try:
             async for raw in connection:
+                if isinstance(raw, bytes):
+                    self.pictures.put_nowait(raw)
+                    continue
                 message: FromWorker = decode(messages.from_worker, raw)
                 resumed = self.resumes(message) if isinstance(message, Hello) else False
                 if isinstance(message, Hello):
@@ -316,74 +318,3 @@ class FakeHub:
     def answer(self) -> int | None:
         """The status that the next HTTP request gets instead of its real answer."""
         return self.answers.popleft() if self.answers else None
-
-
-class QuietServer(ThreadingHTTPServer):
-    """A worker that hangs up in mid-transfer is nothing to complain about."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class FileServer:
-    """Inputs to fetch and a place for uploads, on threads of its own."""
-
-    def __init__(self, hub: FakeHub, loop: asyncio.AbstractEventLoop) -> None:
-        class Handler(FileHandler):
-            fake_hub = hub
-            fake_hub_loop = loop
-
-        self.server = QuietServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-class FileHandler(BaseHTTPRequestHandler):
-    """One HTTP connection."""
-
-    fake_hub: FakeHub
-    fake_hub_loop: asyncio.AbstractEventLoop
-
-    def do_GET(self) -> None:
-        status, path = self.begin(), urlsplit(self.path).path
-        self.reply(status or (200 if path in self.fake_hub.contents else 404), self.fake_hub.contents.get(path, b""))
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        body = self.rfile.read(length)
-        if self.path == "/api/workers/poll":
-            answering = self.fake_hub.polled(self.headers.get("Authorization", ""), body)
-            self.reply(*asyncio.run_coroutine_threadsafe(answering, self.fake_hub_loop).result(60))
-            return
-        status = self.begin() if len(body) == length else 0
-        if status is not None:
-            self.reply(status, b"")
-            return
-        id = f"upload-{next(self.fake_hub.ids)}"
-        self.fake_hub.uploads[id] = body
-        self.fake_hub_loop.call_soon_threadsafe(self.fake_hub.arrivals.put_nowait, id)
-        view = {"id": id, "sha256": hashlib.sha256(body).hexdigest(), "state": "checking"}
-        self.reply(201, msgspec.json.encode(view))
-
-    def begin(self) -> int | None:
-        self.fake_hub.requests.append((f"{self.command} {self.path}", dict(self.headers.items())))
-        return self.fake_hub.answer()
-
-    def reply(self, status: int, body: bytes) -> None:
-        if status == 0:
-            self.close_connection = True
-            return
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: links carry tokens."""

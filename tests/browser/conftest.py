@@ -110,16 +110,21 @@ class Screens:
         self.complaints: list[str] = []
         self.tolerated: list[str] = []
 
-    async def open(self, language: str = "en-US", width: int = 1280, **look: Any) -> Page:
+    async def open(self, language: str = "en-US", width: int = 1280, url: str = "", **look: Any) -> Page:
         """A fresh visitor's page, at the front door."""
+        page = await self.blank(language, width, url, **look)
+        await page.goto("/")
+        return page
+
+    async def blank(self, language: str = "en-US", width: int = 1280, url: str = "", **look: Any) -> Page:
+        """A fresh visitor who has not come yet; `url` is another way to the hub."""
         context = await self.browser.new_context(
-            locale=language, viewport={"width": width, "height": 900}, base_url=self.hub.url, **look,
+            locale=language, viewport={"width": width, "height": 900}, base_url=url or self.hub.url, **look,
         )
         context.set_default_timeout(20_000)
         self.contexts.append(context)
         page = await context.new_page()
         self.listen(page)
-        await page.goto("/")
         return page
 
     def listen(self, page: Page) -> None:

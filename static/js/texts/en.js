@@ -148,6 +148,14 @@ export default {
   "task.download_of": "Download the result for {name}",
   "task.said": "{name}: {state}",
 
+  "preview.label": "What {name} looks like at the moment",
+  "preview.original": "Original",
+  "preview.mask": "Mask",
+  "preview.composite": "Composite",
+  "preview.alt.original": "The current frame of {name}",
+  "preview.alt.mask": "Who is in front in the current frame of {name}",
+  "preview.alt.composite": "The current frame of {name} with its new background",
+
   "result.result": "Result",
   "result.original": "Original",
   "result.together": "Play both",

@@ -148,6 +148,14 @@ export default {
   "task.download_of": "下载 {name} 的结果",
   "task.said": "{name}：{state}",
 
+  "preview.label": "{name} 的当前画面",
+  "preview.original": "原画面",
+  "preview.mask": "蒙版",
+  "preview.composite": "合成",
+  "preview.alt.original": "{name} 的当前帧",
+  "preview.alt.mask": "{name} 当前帧的前景蒙版",
+  "preview.alt.composite": "{name} 换上新背景的当前帧",
+
   "result.result": "结果",
   "result.original": "原视频",
   "result.together": "同时播放",

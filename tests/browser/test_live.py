@@ -50,7 +50,7 @@ class Steady:
         page = await screens.blank(url=url)
         await page.expose_binding("barMoved", self.moved)
         await page.add_init_script(RECORD)
-        await page.goto("/")
+        await screens.arrive(page)
         await register(page)
         await upload(page, "video", MEDIA / "man-webcam.mp4")
         await choose_color(page)
@@ -168,7 +168,7 @@ async def test_p10_what_is_blocked_is_gone_around_and_taken_again(
     page = await steady.visitor(screens)
     await blocked.between(page)
     blocked.on = True
-    await page.reload()
+    await screens.arrive(page)
     await expect(badge(page, "polling")).to_be_visible(timeout=WAIT_MS)
     await order(page)
     steady.go_to(40)

@@ -1,9 +1,11 @@
-"""How many live events a second the hub delivers to many viewers, and what a delivery costs it.
+"""Fan-out: how many live events a second reach many viewers, what a delivery costs, and what a viewer does.
 
-All viewers watch one user's "tasks" topic while workers report progress; next to it, in the same run, a plain Tornado
-server sends messages of the same size with write_message. The viewers are raw sockets that only count.
+The hub beside its peers in one run, one after the other in each scene: nginx with nchan, Node's ws, uWebSockets.js and
+stock Tornado, as far as they can be had. Each server has one core to itself, the audience (bench/audience.c) another. All
+publish events of about 300 bytes when they are told to; nchan's are posted by a process of their own that is not counted.
+Processor time is what counts on a machine that others use too.
 
-    python -m bench.fanout [--quick]
+    taskset -c 0,1 python -m bench.fanout [--quick] [--only SCENE] [--peers hub,nchan]
 """
 
 from __future__ import annotations
@@ -11,163 +13,227 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
-import resource
-import socket
-import time
-from multiprocessing.connection import Connection
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
-from tornado.web import Application
-from tornado.websocket import WebSocketHandler
+from .audience import Audience, a_process, audience, sayings
+from .peers import install
+from .peers.nchan import configure
+from .stage import cpu_seconds, free_port, load, say_result
 
-from hub import messages
-
-from .stage import BenchWorker, Stage, a_hub, cpu_seconds, say_result
-from .wire import handshake, masked
-
-MARK = b'"epoch"'  # once in each event
-PUBLISH_S = 0.25  # a task's progress is shown at most this often
+PEERS = ("hub", "nchan", "ws", "uws", "tornado")
+SERVER_CORE = "0"
 
 
-class Counter(asyncio.Protocol):
-    """One viewer: says what it must, then counts events."""
+class Server:
+    """One peer: the process that is measured, and where its events come from."""
 
-    def __init__(self, port: int, path: str, sayings: list[bytes]) -> None:
-        self.hello = handshake(port, path)
-        self.sayings = sayings
-        self.events = 0
-        self.tail = b""
+    def __init__(self, process: asyncio.subprocess.Process, publisher: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.publisher = publisher
+        self.port = port
+        self.facts: dict[str, Any] = {}
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self.hello + b"".join(map(masked, self.sayings)))
+    def say(self, line: str) -> None:
+        assert self.publisher.stdin is not None
+        self.publisher.stdin.write(f"{line}\n".encode())
 
-    def data_received(self, data: bytes) -> None:
-        whole = self.tail + data
-        self.events += whole.count(MARK)
-        self.tail = whole[-(len(MARK) - 1):]
+    @property
+    def cpu(self) -> float:
+        return cpu_seconds(self.process.pid)
 
-
-async def audience(port: int, path: str, sayings: list[bytes], viewers: int) -> list[Counter]:
-    loop = asyncio.get_running_loop()
-    counters = [Counter(port, path, sayings) for _ in range(viewers)]
-    for counter in counters:
-        await loop.create_connection(lambda counter=counter: counter, "127.0.0.1", port)  # type: ignore[misc]
-    return counters
+    @property
+    def resident(self) -> int:
+        """Bytes of memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-async def count(counters: list[Counter], seconds: float) -> float:
-    """Deliveries a second over the given time."""
+@asynccontextmanager
+async def serving(peer: str, viewers: int, way: str, node: Path | None) -> AsyncIterator[Server]:
+    """A peer that is up, for so many viewers of "one" topic, "own" topics or "poll"s."""
+    topics = viewers if way == "own" else 1
+    python = [sys.executable, "-m"]
+    async with AsyncExitStack() as stack:
+        if peer.startswith("nchan"):
+            folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nchan-"))), free_port()
+            file = configure(folder, port, history=peer == "nchan+history")
+            process = await stack.enter_async_context(
+                a_process(SERVER_CORE, "nginx", "-c", str(file), "-p", str(folder)),
+            )
+            await answering(port)
+            publisher = await stack.enter_async_context(
+                a_process("1", *python, "bench.peers.nchan", str(port), str(topics)),
+            )
+            yield Server(process, publisher, port)
+            return
+        command = {
+            "hub": [*python, "bench.fanout_hub", str(viewers), way],
+            "tornado": [*python, "bench.peers.fanout_tornado", str(viewers), way],
+        }.get(peer) or ["node", "bench/peers/fanout.mjs", peer, str(node), str(viewers), way]
+        process = await stack.enter_async_context(a_process(SERVER_CORE, *command))
+        assert process.stdout is not None
+        facts = json.loads(await process.stdout.readline())
+        server = Server(process, process, facts["port"])
+        server.facts = facts
+        yield server
+
+
+async def answering(port: int) -> None:
+    """Wait until somebody listens."""
+    for _ in range(500):
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
+    raise RuntimeError(f"nobody listens on {port}")
+
+
+# --- what is measured -------------------------------------------------------------------------------------------
+
+
+async def steady(server: Server, crowd: Audience, rate: float, seconds: float) -> dict[str, float]:
+    """So many events a second, for a while: how late they come, and what they cost."""
+    server.say(f"steady {rate}")
     await asyncio.sleep(1.0)  # the stream is under way: this is a window of time, not a wait for something
-    before, began = sum(each.events for each in counters), time.perf_counter()
+    crowd.say("go")
+    cpu = server.cpu
     await asyncio.sleep(seconds)
-    return (sum(each.events for each in counters) - before) / (time.perf_counter() - began)
+    cpu = server.cpu - cpu
+    counted = await crowd.stop()
+    server.say("rest")
+    await asyncio.sleep(0.3)
+    return {**told(counted, cpu), "p50_ms": counted["p50"], "p99_ms": counted["p99"]}
 
 
-# --- the hub ----------------------------------------------------------------------------------------------------
+async def bursts(server: Server, crowd: Audience, viewers: int, events: int, seconds: float) -> dict[str, float]:
+    """Many events at once, the next when all of them have come, as often as it goes."""
+    loop = asyncio.get_running_loop()
+    crowd.say("go")
+    cpu, began, due = server.cpu, loop.time(), 0
+    while loop.time() - began < seconds:
+        due += viewers * events
+        crowd.say(f"expect {due}")
+        server.say(f"burst {events}")
+        await crowd.hear("reached")
+    cpu = server.cpu - cpu
+    return told(await crowd.stop(), cpu)
 
 
-async def progress_for_ever(workers: list[BenchWorker]) -> None:
-    """Every running task reports just as often as the hub passes it on."""
-    leases = []
-    for worker in workers:
-        for _ in range(worker.slots):
-            leases.append((worker, (await worker.assigned.get())[1].lease))
-    percent = 0.0
-    while True:
-        began = time.perf_counter()
-        percent = min(99.0, percent + 0.01)
-        for worker, lease in leases:
-            worker.say(messages.Progress(lease=lease, phase="segment", progress=percent))
-        await asyncio.sleep(max(0.0, PUBLISH_S + 0.005 - (time.perf_counter() - began)))
-
-
-async def run_hub(stage: Stage, viewers: int, workers: list[BenchWorker], seconds: float) -> dict[str, float]:
-    for _ in range(sum(worker.slots for worker in workers)):
-        stage.call("POST", "/api/tasks", {"video_id": stage.video_id, "model": "noop"})
-    progress = asyncio.create_task(progress_for_ever(workers))
-    auth = json.dumps({"type": "auth", "id": 1, "token": stage.token}).encode()
-    subscribe = json.dumps({"type": "subscribe", "id": 2, "topic": "tasks"}).encode()
-    counters = await audience(stage.port, "/api/live", [auth, subscribe], viewers)
-    cpu = cpu_seconds(stage.pid)
-    rate = await count(counters, seconds)
-    cpu = cpu_seconds(stage.pid) - cpu
-    progress.cancel()
-    return {"deliveries_per_second": round(rate), "cpu_s_per_million": round(1e6 * cpu / (rate * (seconds + 1)), 2)}
-
-
-# --- the peer ---------------------------------------------------------------------------------------------------
-
-
-def run_peer(port_to: Connection, events_per_second: float, size: int) -> None:
-    """A plain Tornado server that sends the same number of messages to all its sockets; ends with its parent."""
-    sockets: set[WebSocketHandler] = set()
-
-    class Plain(WebSocketHandler):
-        def check_origin(self, origin: str) -> bool:
-            return True
-
-        def open(self, *_: str, **__: str) -> None:
-            sockets.add(self)
-
-        def on_message(self, message: str | bytes) -> None:
-            return None
-
-    async def serve() -> None:
-        listening = bind_sockets(0, "127.0.0.1", backlog=1024)
-        HTTPServer(Application([(r"/", Plain)])).add_sockets(listening)
-        port_to.send((listening[0].getsockname()[1], os.getpid()))
-        text = (MARK.decode() + "x" * size)[:size]
-        began, sent = time.perf_counter(), 0
-        while True:
-            due = int((time.perf_counter() - began) * events_per_second)
-            while sent < due:
-                sent += 1
-                for each in sockets:
-                    each.write_message(text)
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.002)
-
-    asyncio.run(serve())
-
-
-async def run_plain(viewers: int, rate: float, seconds: float) -> dict[str, float]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=run_peer, args=(theirs, rate, 220), daemon=True)
-    process.start()
-    port, pid = await asyncio.to_thread(ours.recv)
-    counters = await audience(port, "/", [], viewers)
-    cpu = cpu_seconds(pid)
-    delivered = await count(counters, seconds)
-    cpu = cpu_seconds(pid) - cpu
-    process.kill()
-    process.join()
-    each = 1e6 * cpu / (delivered * (seconds + 1))
-    return {"deliveries_per_second": round(delivered), "cpu_s_per_million": round(each, 2)}
-
-
-async def measure(quick: bool) -> dict[str, Any]:
-    viewers, seconds, tasks = (200, 6.0, 32) if quick else (1000, 20.0, 64)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    async with a_hub() as stage:
-        worker = BenchWorker(stage, "bench", min(tasks, 64))
-        await worker.join((await stage.register_workers([worker.name]))[worker.name])
-        hub = await run_hub(stage, viewers, [worker], seconds)
-    plain = await run_plain(viewers, tasks / PUBLISH_S, seconds)
-    return {
-        "bench": "fanout", "viewers": viewers, "asked_events_per_second": round(tasks / PUBLISH_S), "hub": hub,
-        "tornado_write_message": plain,
+def told(counted: dict[str, float], cpu: float) -> dict[str, float]:
+    deliveries = counted["deliveries"]
+    result = {
+        "deliveries_per_second": round(deliveries / counted["seconds"]),
+        "cpu_s_per_million": round(1e6 * cpu / max(1, deliveries), 2),
     }
+    return result | ({"lost": counted["lost"]} if counted["lost"] else {})
+
+
+async def many_of_one(peer: str, viewers: int, rates: tuple[float, ...], seconds: float, node: Path | None) -> Any:
+    """One topic, many viewers."""
+    async with serving(peer, viewers, "one", node) as server:
+        before = server.resident
+        async with audience(server.port, sayings(peer, viewers, "one", server.facts)) as crowd:
+            result: dict[str, Any] = {"kib_a_connection": round((server.resident - before) / viewers / 1024, 1)}
+            for rate in rates:
+                result[f"steady_{round(rate * viewers / 1000)}k"] = await steady(server, crowd, rate, seconds)
+            result["bursts"] = await bursts(server, crowd, viewers, 50_000 // viewers, seconds)
+        return result
+
+
+async def each_its_own(peer: str, viewers: int, seconds: float, node: Path | None) -> Any:
+    """Own topics: an event to each, again and again."""
+    async with serving(peer, viewers, "own", node) as server:
+        async with audience(server.port, sayings(peer, viewers, "own", server.facts)) as crowd:
+            return await bursts(server, crowd, viewers, 1, seconds)
+
+
+async def with_stopped(peer: str, viewers: int, rate: float, seconds: float, node: Path | None) -> Any:
+    """A tenth of the viewers does not read any more: what the others notice."""
+    async with serving(peer, viewers, "one", node) as server:
+        async with audience(server.port, sayings(peer, viewers, "one", server.facts)) as crowd:
+            before = await steady(server, crowd, rate, seconds)
+            memory = server.resident
+            crowd.say(f"quiet {viewers // 10}")
+            after = await steady(server, crowd, rate, 2 * seconds)
+            grown = round((server.resident - memory) / 2**20, 1)
+        return {"all_read": before, "tenth_stopped": after, "memory_grown_mib": grown}
+
+
+async def polls(peer: str, viewers: int, seconds: float) -> Any:
+    """Long polls: each answer is followed by the next question."""
+    async with serving(peer, viewers, "poll" if peer == "tornado" else "one", None) as server:
+        async with audience(server.port, sayings(peer, viewers, "poll", server.facts), polls=True) as crowd:
+            return await bursts(server, crowd, viewers, 1, seconds)
+
+
+async def idle(peer: str, viewers: int, way: str) -> Any:
+    """Nothing happens: what holding them takes."""
+    poll = way == "poll"
+    async with serving(peer, viewers, "poll" if poll and peer == "tornado" else "one", None) as server:
+        before, loop = server.resident, asyncio.get_running_loop()
+        began = loop.time()
+        async with audience(server.port, sayings(peer, viewers, way, server.facts), polls=poll):
+            took = loop.time() - began
+            await asyncio.sleep(2.0)
+            held = server.resident - before
+            cpu = server.cpu
+            await asyncio.sleep(5.0)
+            cpu = server.cpu - cpu
+        return {
+            "connections": viewers, "opened_in_s": round(took, 1), "mib": round(held / 2**20, 1),
+            "kib_a_connection": round(held / viewers / 1024, 1), "cpu_share": round(cpu / 5, 3),
+        }
+
+
+# --- the whole --------------------------------------------------------------------------------------------------
+
+
+async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, Any]:
+    node, reason = None, ""
+    try:
+        node = install.install_websockets()
+    except install.NotHere as error:
+        reason = str(error)
+    peers = [peer for peer in chosen if node is not None or peer not in ("ws", "uws")]
+    seconds, crowd, large, held = (1.5, 300, 1000, 1000) if quick else (5.0, 1000, 5000, 10_000)
+    few = tuple(peer for peer in ("hub", "tornado") if peer in peers)
+    scenes = {
+        "one_topic": lambda peer: many_of_one(peer, crowd, (100_000 / crowd,), seconds, node),
+        "one_topic_large": lambda peer: many_of_one(peer, large, (50_000 / large, 100_000 / large), seconds, node),
+        "own_topics": lambda peer: each_its_own(peer, crowd * 2, seconds, node),
+        "tenth_stopped": lambda peer: with_stopped(peer, crowd, 50_000 / crowd, seconds, node),
+        "long_polls": lambda peer: polls(peer, crowd // 2, seconds),
+        "idle_websockets": lambda peer: idle(peer, held, "one"),
+        "idle_long_polls": lambda peer: idle(peer, held, "poll"),
+    }
+    result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": {"ws, uws": reason} if reason else {}}
+    for scene, run in scenes.items():
+        if only and scene != only:
+            continue
+        measured = result[scene] = {}
+        among = few if "poll" in scene or "idle" in scene else tuple(peers)
+        for peer in among:
+            named = "nchan+history" if peer == "nchan" and scene == "tenth_stopped" else peer
+            try:
+                measured[named] = await run(named)
+            except (RuntimeError, OSError, TimeoutError) as error:
+                measured[named] = {"failed": str(error) or type(error).__name__}
+    return result
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 50 seconds")
-    socket.setdefaulttimeout(30)
-    quick = parser.parse_args().quick
-    say_result(measure(quick), 100.0 if quick else 600.0)
+    parser.add_argument("--quick", action="store_true", help="under a minute")
+    parser.add_argument("--only", default="", help="one scene")
+    parser.add_argument("--peers", default=",".join(PEERS), help="some of the peers, with commas between")
+    chosen = parser.parse_args()
+    say_result(measure(chosen.quick, chosen.only, tuple(chosen.peers.split(","))), 900.0)

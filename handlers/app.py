@@ -46,10 +46,11 @@ def make_app(rooms: Rooms, static: Path) -> Application:
 
 def make_server(app: Application) -> HTTPServer:
     """The HTTP server with limits that suit strangers; it reads a little more headers than are taken, to say so."""
-    return HTTPServer(
+    server = app.settings["server"] = HTTPServer(
         app, max_header_size=2 * door.MAX_HEADERS, max_body_size=MAX_BODY, idle_connection_timeout=QUIET_S,
         chunk_size=CHUNK,
     )
+    return server
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -77,8 +77,7 @@ class Seat:
             Forbidden: the connection is somebody else's already.
             RateLimited: this user has too many connections.
         """
-        user = await self.rooms.identities.user(token)
-        claims = self.rooms.tokens.read(token, self.rooms.clock.wall())
+        user, claims = await self.rooms.identities.session(token)
         return self.admit(user, claims.jti, claims.exp)
 
     def admit(self, user: User, session: str, expires: float) -> User:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from hub.account import Revocation, User
 from hub.errors import Forbidden, Unauthorized
 from hub.interface import Interface, hash_token
-from hub.ports import Clock, Store, Tokens
+from hub.ports import Claims, Clock, Store, Tokens
 
 KEPT_S, KEPT = 3.0, 10_000
 
@@ -25,7 +25,12 @@ class Identities:
         self.known: OrderedDict[str, tuple[float, User]] = OrderedDict()
 
     async def user(self, token: str) -> User:
-        """The user that a token stands for.
+        """The user that a token stands for; raises like `session`."""
+        user, _ = await self.session(token)
+        return user
+
+    async def session(self, token: str) -> tuple[User, Claims]:
+        """The user that a token stands for, and what it says.
 
         Raises:
             Unauthorized: no token, or one that is expired, revoked, forged or of a deleted user.
@@ -38,7 +43,7 @@ class Identities:
         now = self.clock.now()
         kept = self.known.get(claims.jti)
         if kept is not None and kept[0] > now:
-            return kept[1]
+            return kept[1], claims
         user = await self.store.get(User, claims.sub)
         if user is None or user.disabled or user.token_epoch != claims.epoch:
             raise Unauthorized("this token is not valid any more")
@@ -47,7 +52,7 @@ class Identities:
         self.known[claims.jti] = (now + KEPT_S, user)
         if len(self.known) > KEPT:
             self.known.popitem(last=False)
-        return user
+        return user, claims
 
     def forget(self, jti: str) -> None:
         """Ask the store next time."""

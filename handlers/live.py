@@ -19,10 +19,11 @@ from hub.errors import HubError, RateLimited, Unauthorized
 from hub.messages import Auth, BadMessage, Ping, Subscribe, Subscribed, Unsubscribe
 from hub.subscriber import Direct, Subscriber
 
-from . import door, frames, sight, wire
+from . import door, frames, poll_line, sight, wire
 from .audience import CLOSE_CROWDED, CLOSE_FORBIDDEN, CLOSE_SLOW, CLOSE_UNAUTHORIZED, TICKET_S, Seat
 from .base import Endpoint, Rooms, bearer_of
 from .live_poll import Poll
+from .poll_line import PollLine
 from .sockets import Socket
 from .wire import Wire
 
@@ -219,8 +220,7 @@ class LiveSocket(Socket):
         if ticket:
             self.admitted = self.rooms.audience.redeem(ticket)
         elif token or self.poll is not None:
-            user = await self.rooms.identities.user(token)
-            claims = self.rooms.tokens.read(token, self.rooms.clock.wall())
+            user, claims = await self.rooms.identities.session(token)
             self.admitted = user, claims.jti, claims.exp
         if self.poll is not None and self.admitted is not None:
             self.poll.seat.admit(*self.admitted)
@@ -231,12 +231,29 @@ class LiveSocket(Socket):
         await Endpoint.options(self)  # type: ignore[arg-type]
 
     async def get(self, *arguments: Any, **options: Any) -> None:
-        if self.poll is not None:
+        stream: Any = self.request.connection.stream  # type: ignore[union-attr]
+        named = "Authorization" in self.request.headers  # a ticket is good for one request, and not in what repeats
+        if self.poll is not None and named and FAST and wire.can_take_over(stream) and poll_line.can_give_back(stream):
+            self.take_line()
+        elif self.poll is not None:
             await self.poll.answer()
-        elif FAST and wire.can_take_over(self.request.connection.stream):  # type: ignore[union-attr]
+        elif FAST and wire.can_take_over(stream):
             await self.shake_hands()
         else:
             await super().get(*arguments, **options)
+
+    def take_line(self) -> None:
+        """Answer this poll, and those that follow it on this connection, on the bare socket."""
+        assert self.poll is not None and self.admitted is not None
+        self.poll.seat.leave()
+        self.poll = None
+        stream: Any = self.detach()
+        stream.set_nodelay(True)
+        taken = wire.take_over(stream)
+        assert taken is not None
+        line = PollLine(self, *taken, self.settings["server"])
+        line.admit(*self.admitted)
+        line.begin(self.request.query)
 
     async def shake_hands(self) -> None:
         """The server's half of the handshake (RFC 6455 section 4.2.2); the connection is ours then."""

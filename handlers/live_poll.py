@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
@@ -51,9 +52,7 @@ class Poll:
     async def answer(self) -> None:
         """Wait for news of the topics that are asked for, and tell them."""
         handler = self.handler
-        topics = named(handler.get_query_argument("topics"))
-        cursor, wait = handler.get_query_argument("cursor", None), seconds(handler.get_query_argument("wait", "0"))
-        joined = await self.missed(topics, cursor, wait)
+        joined = await self.missed(lambda: named(handler.get_query_argument("topics")), "cursor")
         shown = [
             previews.event(handler.rooms, topic, shot)
             for each in joined if (topic := handler.rooms.runner.topics.known(each.topic)) is not None
@@ -63,22 +62,22 @@ class Poll:
 
     async def answer_one(self, topic: str) -> None:
         """The same for one topic, whose state is the answer itself."""
-        handler = self.handler
-        cursor, wait = handler.get_query_argument("after", None), seconds(handler.get_query_argument("wait", "0"))
-        [joined] = await self.missed([topic], cursor, wait)
+        [joined] = await self.missed(lambda: [topic], "after")
         self.write({"cursor": sight.cursor([joined]), **msgspec.structs.asdict(joined)})
 
-    async def missed(self, topics: list[str], cursor: str | None, wait: float) -> list[Joined]:
-        """Each topic with what came after the cursor; where there is nothing, with what comes within `wait` seconds.
+    async def missed(self, topics: Callable[[], list[str]], argument: str) -> list[Joined]:
+        """Each topic with what came after the cursor in `argument`; where there is nothing, with what comes in time.
 
         Raises:
-            HubError: as the subscription does, or the connection was to be ended.
+            HubError: the question makes no sense, a topic cannot be joined, or the connection was to be ended.
         """
-        seat, user = self.seat, self.seat.user
+        seat, user, handler = self.seat, self.seat.user, self.handler
         assert user is not None
         seat.take()
         try:
-            joined = [await sight.join(seat.rooms, user, seat.subscriber, name, cursor) for name in topics]
+            names, cursor = topics(), handler.get_query_argument(argument, None)
+            wait = seconds(handler.get_query_argument("wait", "0"))
+            joined = [await sight.join(seat.rooms, user, seat.subscriber, name, cursor) for name in names]
             if wait and all(each.recovered and not each.events for each in joined):
                 await self.hold(wait)
                 joined = [self.come(each) for each in joined]

@@ -40,10 +40,10 @@ class Announcer:
 
     # --- beginning and end --------------------------------------------------------------------------------------
 
-    def begin(self, end: resuming.LiveEnd | None, newest: Task | None) -> bool:
-        """Show what was read at the start; whether the topics go on where the hub's last life ended."""
+    def begin(self, end: resuming.LiveEnd | None, stored: list[Task], newest: Task | None) -> bool:
+        """Show what was `stored` at the start; whether the topics go on where the hub's last life ended."""
         self.shown.open = dict(self.core.tasks)
-        if end is None or end.digest != resuming.digest(self.core.tasks.values(), newest):
+        if end is None or end.digest != resuming.digest(stored, newest):
             return False
         resuming.take_up(self.topics, end)
         self.news.doubt(task.id for task in self.core.tasks.values() if task.state is State.WAITING)

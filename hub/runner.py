@@ -95,7 +95,7 @@ class Runner:
         models, interfaces = await self.read(OfferedModel), await self.read(Interface)
         ended = await self.store.page(Task, LEARNED, state=State.COMPLETED)
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
-        resumed = self.announcer.begin(await self.recall(), await self.newest())
+        resumed = self.announcer.begin(await self.recall(), open_tasks, await self.newest())
         self.healthy = True
         for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever(), self.look_again()):
             self.own(duty)

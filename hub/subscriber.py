@@ -102,10 +102,14 @@ class Subscriber:
         if len(frames) > self.MAX_FRAMES or sum(len(frame.data) for frame in frames) > self.MAX_BYTES:
             self.give_up()
             return []
+        self.follow()
+        return frames
+
+    def follow(self) -> None:
+        """Everything is taken: be told of the next news."""
         self.behind = False
         for topic in self.topics.values():
             topic.followers.add(self)
-        return frames
 
     @property
     def hopeless(self) -> bool:

@@ -118,7 +118,7 @@ class Topic:
         """
         made = self.piece
         if made is None or made[0] != offset or made[1] != self.offset or made[2] is not form:
-            frames = self.after(offset)
+            frames = [self.history[-1]] if offset + 1 == self.offset and self.history else self.after(offset)
             if frames is None:
                 return None
             parts, size, upto = [], 0, offset

@@ -16,6 +16,7 @@ from pathlib import Path
 CACHE = Path(__file__).resolve().parent.parent.parent / "build" / "peers"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements.txt"
 BULLMQ, IOREDIS = "6.7.0", "6.0.0"
+WS, UWS = "8.23.0", "20.57.0"
 DEBIAN = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1")
 PATIENCE = 180  # seconds for one step
 
@@ -89,6 +90,20 @@ def install_bullmq() -> Path:
         run([
             "npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts",
             f"bullmq@{BULLMQ}", f"ioredis@{IOREDIS}",
+        ], folder)
+        (folder / "installed").touch()
+    return folder
+
+
+def install_websockets() -> Path:
+    """The folder whose node_modules holds Node's ws and uWebSockets.js (a build of it that the registry has)."""
+    folder = CACHE / f"websockets-{WS}-{UWS}"
+    if not (folder / "installed").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run([
+            "npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts",
+            f"ws@{WS}", f"@btc-vision/uwebsockets.js@{UWS}",
         ], folder)
         (folder / "installed").touch()
     return folder

@@ -13,7 +13,9 @@ import pytest
 
 from tests.handlers.fake_worker import worker
 from tests.handlers.running import PATIENCE_S, Api, Person, eventually, fine, one_loop, refused
-from tests.handlers.test_live import cursor, page
+from tests.handlers.test_live import cursor, fast, page
+
+__all__ = ["fast"]
 
 pytestmark = one_loop
 
@@ -156,6 +158,71 @@ async def test_a_task_s_events_can_be_asked_for_by_its_id(api: Api) -> None:
         opening = await heard.hear()
         assert opening["recovered"] and [event["type"] for event in opening["events"]] == ["cancelled"]
         assert heard.last_id == missed["cursor"]
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    """The next answer on a connection."""
+    async with asyncio.timeout(PATIENCE_S):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        size = int(head.partition("content-length: ")[2].split()[0])
+        return int(head.split()[1]), json.loads(await reader.readexactly(size))
+
+
+async def test_a_connection_that_polls_serves_every_other_request_too(api: Api) -> None:
+    """As browsers do it, and proxies that carry many people's requests over one connection."""
+    person, model, task = await a_task(api)
+    other = await api.user()
+
+    def ask(path: str, whose: Person = person, more: str = "") -> bytes:
+        return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {whose.token}\r\n{more}\r\n".encode()
+
+    async with api.connection(ask("/api/live?topics=tasks")) as (reader, writer):
+        _, first = await answer(reader)
+        at = first["cursor"]
+        for _ in range(3):
+            created = await person.create(model, task["video"]["id"])
+            writer.write(ask(f"/api/live?topics=tasks&cursor={quote(at)}&wait=20"))
+            status, told = await answer(reader)
+            assert (status, [event["data"]["id"] for event in told["topics"][0]["events"]]) == (200, [created["id"]])
+            at = told["cursor"]
+        writer.write(ask(f"/api/live?topics=tasks&cursor={at}&wait=20"))
+        await asyncio.sleep(0)
+        another = await person.create(model, task["video"]["id"])
+        _, told = await answer(reader)
+        assert told["topics"][0]["events"][0]["data"]["id"] == another["id"]
+        at = told["cursor"]
+        writer.write(ask("/api/live?topics=tasks", other))
+        _, told = await answer(reader)
+        assert told["topics"][0]["snapshot"] == {"items": []}, "another token is another user"
+        writer.write(ask("/api/auth/me") + ask(f"/api/live?topics=tasks&cursor={at}&wait=0.05"))
+        _, me = await answer(reader)
+        assert me["user"]["id"] == person.user.id
+        _, told = await answer(reader)
+        assert (told["cursor"], told["topics"][0]["events"]) == (at, [])
+        for bad in ("topics=tasks&wait=nan", "topics=", "topics=task:x", "topics=%ff"):
+            writer.write(ask(f"/api/live?{bad}"))
+            assert (await answer(reader))[0] == (404 if bad == "topics=task:x" else 400), bad
+        writer.write(ask(f"/api/live?topics=tasks&cursor={at}"))
+        assert (await answer(reader))[1]["cursor"] == at
+    await eventually(lambda: api.hub.rooms.audience.count[person.user.id] == 0)
+
+
+async def test_a_poll_after_more_than_is_kept_begins_anew(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, _, task = await a_task(api)
+    ask = (
+        "GET /api/live?topics=tasks&cursor={}&wait=5 HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: Bearer {person.token}\r\n\r\n"
+    )
+    async with api.connection(ask.format("")) as (reader, writer):
+        _, first = await answer(reader)
+        topic = api.hub.runner.topics.get("tasks", person.user.id)
+        for _ in range(1100):
+            topic.publish("updated", {"id": task["id"]}, "now")
+        await eventually(lambda: not any(viewer.behind for viewer in topic.viewers))
+        writer.write(ask.format(first["cursor"]).encode())
+        _, told = await answer(reader)
+        assert not told["topics"][0]["recovered"]
+        assert told["cursor"] == topic.cursor
 
 
 # --- server-sent events -----------------------------------------------------------------------------------------

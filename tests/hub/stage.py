@@ -114,17 +114,21 @@ class Watcher:
 
 
 class Stage:
-    """A runner and what it talks to; `verdicts` are what the next results are found to be."""
+    """A runner and what it talks to; `verdicts` are what the next results are found to be.
 
-    def __init__(self) -> None:
+    A later `life` of the hub is given the `before` that it follows: its store and its clock.
+    """
+
+    def __init__(self, life: str = "hub", before: Stage | None = None) -> None:
         numbers = count(1)
-        self.clock, self.store = Clock(), SlowStore()
+        self.clock, self.store = (before.clock, before.store) if before is not None else (Clock(), SlowStore())
         self.verdicts: list[list[Media] | Mismatch | Exception] = []
         self.standing: set[asyncio.Task[None]] = set()
-        self.core = Core(RULES, lambda: f"id-{next(numbers)}", links)
+        prefix = "id" if life == "hub" else f"{life}-id"
+        self.core = Core(RULES, lambda: f"{prefix}-{next(numbers)}", links)
         signing = Links(SECRET, "https://hub.example")
         self.runner = Runner(
-            self.core, self.store, self.clock, Views(signing.sign, "videos", "backgrounds"), Topics("hub"), self.verify,
+            self.core, self.store, self.clock, Views(signing.sign, "videos", "backgrounds"), Topics(life), self.verify,
         )
 
     async def start(self) -> None:

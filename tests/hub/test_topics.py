@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import topics
-from hub.messages import UPDATED, Event
-from hub.topics import HISTORY, Frame, Subscriber, Topic, Topics
+from hub.messages import UPDATED
+from hub.subscriber import Subscriber
+from hub.topics import HISTORY, HISTORY_BYTES, Frame, Topic, Topics
 
 AT = "2025-01-31T12:00:00.000Z"
 
@@ -31,7 +32,7 @@ def offsets(frames: list[Frame] | None) -> list[int] | None:
 
 def test_p9_events_are_numbered_from_one_without_gaps() -> None:
     topic = a_topic(3)
-    assert [frame.event.offset for frame in topic.history] == [1, 2, 3]
+    assert [frame.offset for frame in topic.history] == [1, 2, 3]
     assert topic.cursor == "e:3"
 
 
@@ -39,8 +40,6 @@ def test_a_frame_holds_the_envelope_once_encoded() -> None:
     topic = a_topic()
     topic.publish(UPDATED, {"id": "1"}, AT)
     [frame] = topic.history
-    expected = Event(type=UPDATED, topic="task:1", epoch="e", offset=1, at=AT, data={"id": "1"})
-    assert frame.event == expected
     assert msgspec.json.decode(frame.data) == {
         "type": UPDATED, "topic": "task:1", "epoch": "e", "offset": 1, "at": AT, "data": {"id": "1"}, "v": 1,
     }
@@ -130,113 +129,59 @@ def test_a_topic_can_be_made_while_all_others_are_watched(monkeypatch: pytest.Mo
     assert len(all_topics.topics) == 5
 
 
-def test_a_subscriber_takes_what_was_published_in_order() -> None:
-    woken: list[int] = []
-    subscriber, topic = Subscriber(lambda: woken.append(1)), a_topic(2)
-    subscriber.subscribe(topic)
-    publish(topic, 3)
-    assert offsets(subscriber.take()) == [3, 4, 5]
-    assert offsets(subscriber.take()) == []
-    assert len(woken) == 3
+def test_p14_a_history_is_bounded_by_its_bytes_and_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_topics = Topics("hub")
+    first, second = all_topics.get("a"), all_topics.get("b")
+    publish(first, 10, "x" * (HISTORY_BYTES // 4))
+    assert (len(first.history), first.offset, first.bytes) == (3, 10, sum(len(frame.data) for frame in first.history))
+    assert first.since(f"{first.epoch}:6") is None
+    assert offsets(first.since(f"{first.epoch}:7")) == [8, 9, 10]
+    monkeypatch.setattr(topics, "ALL_BYTES", first.bytes + 10_000)
+    publish(second, 3, "x" * 5_000)
+    assert (len(first.history), len(second.history)) == (0, 3)
+    assert all_topics.bytes == second.bytes
+    assert offsets(first.since(first.cursor)) == [], "where it stands is still known"
+    assert first.since(f"{first.epoch}:9") is None
 
 
-def test_one_encoded_frame_serves_every_subscriber() -> None:
-    topic = a_topic()
-    subscribers = [Subscriber(lambda: None) for _ in range(3)]
-    for subscriber in subscribers:
-        subscriber.subscribe(topic)
+def test_p10_the_cursors_of_many_topics_are_one_cursor() -> None:
+    all_topics = Topics("hub")
+    first, second, third = (all_topics.get(name) for name in "abc")
+    for topic in (first, second):
+        publish(topic, 3)
+    joint = f"{second.epoch}:1,{first.epoch}:2"
+    assert (offsets(first.since(joint)), offsets(second.since(joint)), third.since(joint)) == ([3], [2, 3], None)
+
+
+def test_p10_a_topic_is_taken_up_where_it_ended() -> None:
+    before, after = Topics("one"), Topics("two")
+    topic = before.get("tasks", "ann")
+    publish(topic, 5)
+    after.restore("tasks", "ann", topic.epoch, topic.offset, [frame.data for frame in topic.history][2:])
+    again = after.get("tasks", "ann")
+    assert again.cursor == topic.cursor
+    publish(again)
+    assert offsets(again.since(f"{topic.epoch}:2")) == [3, 4, 5, 6]
+    assert again.since(f"{topic.epoch}:1") is None
+    assert after.get("task:1").epoch != topic.epoch
+
+
+def test_what_many_are_given_is_put_together_once() -> None:
+    topic, made = a_topic(5), []
+
+    def form(frame: Frame) -> bytes:
+        made.append(frame.offset)
+        return b"%d " % frame.offset
+
+    assert topic.gathered(2, form) == (b"3 4 5 ", 5) == topic.gathered(2, form)
+    assert made == [3, 4, 5]
+    assert topic.gathered(4, form) == (b"5 ", 5)
     publish(topic)
-    first, *others = [subscriber.take()[0] for subscriber in subscribers]
-    assert all(other is first for other in others)
+    assert topic.gathered(4, form) == (b"5 6 ", 6)
+    assert topic.gathered(7, form) is None
 
 
-def test_who_unsubscribed_gets_nothing_more() -> None:
-    subscriber, topic = Subscriber(lambda: None), a_topic()
-    subscriber.subscribe(topic)
-    assert subscriber.unsubscribe(topic.name)
-    assert not subscriber.unsubscribe(topic.name)
-    publish(topic)
-    assert subscriber.take() == []
-
-
-def test_subscribing_twice_delivers_once() -> None:
-    subscriber, topic = Subscriber(lambda: None), a_topic()
-    subscriber.subscribe(topic)
-    subscriber.subscribe(topic)
-    publish(topic)
-    assert offsets(subscriber.take()) == [1]
-
-
-def test_p11_256_frames_may_wait_and_the_next_cuts_the_viewer() -> None:
-    woken: list[int] = []
-    subscriber, topic = Subscriber(lambda: woken.append(1)), a_topic()
-    subscriber.subscribe(topic)
-    publish(topic, 256)
-    assert not subscriber.lagged
-    publish(topic)
-    assert subscriber.lagged
-    assert (subscriber.take(), topic.sinks, len(woken)) == ([], set(), 257)
-
-
-def test_p11_a_mebibyte_may_wait_and_more_cuts_the_viewer() -> None:
-    subscriber, topic = Subscriber(lambda: None), a_topic()
-    subscriber.subscribe(topic)
-    publish(topic, 10, "x" * 100_000)
-    assert not subscriber.lagged
-    publish(topic, 1, "x" * 100_000)
-    assert subscriber.lagged
-
-
-def test_p11_what_was_taken_does_not_count_any_more() -> None:
-    subscriber, topic = Subscriber(lambda: None), a_topic()
-    subscriber.subscribe(topic)
-    for _ in range(20):
-        publish(topic, 200, "x" * 4000)
-        assert len(subscriber.take()) == 200
-    assert not subscriber.lagged
-
-
-def test_p11_others_notice_nothing_of_a_slow_viewer() -> None:
-    topic = a_topic()
-    slow, quick = Subscriber(lambda: None), Subscriber(lambda: None)
-    slow.subscribe(topic)
-    quick.subscribe(topic)
-    seen: list[int] = []
-    for _ in range(600):
-        publish(topic)
-        seen += offsets(quick.take()) or []
-    assert slow.lagged
-    assert seen == list(range(1, 601))
-
-
-def test_a_closed_subscriber_leaves_nothing_behind() -> None:
-    subscriber = Subscriber(lambda: None)
-    watched = [Topic(name, "e") for name in ("a", "b")]
-    for topic in watched:
-        subscriber.subscribe(topic)
-    publish(watched[0])
-    subscriber.close()
-    assert [topic.sinks for topic in watched] == [set(), set()]
-    assert subscriber.take() == []
-
-
-def test_frames_can_be_taken_one_by_one_and_stop_counting() -> None:
-    subscriber, topic = Subscriber(lambda: None), a_topic()
-    subscriber.subscribe(topic)
-    publish(topic, 2)
-    assert offsets([frame for frame in (subscriber.next(), subscriber.next()) if frame]) == [1, 2]
-    assert subscriber.next() is None
-    assert subscriber.bytes == 0
-
-
-def test_p9_subscribing_anew_drops_what_waits_of_this_topic_alone() -> None:
-    """The answer to the subscription says where the topic stands: what is older must not come after it."""
-    subscriber, anew, other = Subscriber(lambda: None), Topic("a", "e"), Topic("b", "e")
-    subscriber.subscribe(anew)
-    subscriber.subscribe(other)
-    publish(anew, 2)
-    publish(other, 3)
-    subscriber.subscribe(anew)
-    publish(anew)
-    waiting = [(frame.event.topic, frame.offset) for frame in subscriber.take()]
-    assert waiting == [("b", 1), ("b", 2), ("b", 3), ("a", 3)]
+def test_a_long_piece_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "PIECE", 10)
+    topic = a_topic(5)
+    assert topic.gathered(0, lambda frame: b"xxxx") == (b"xxxx" * 3, 3)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.async_api import APIResponse, Page, expect
 
 from tests.browser.conftest import HubProcess, Screens
-from tests.browser.steps import order
 from tests.browser.test_live import Blocked, Steady, badge, steady
 
 __all__ = ["steady"]

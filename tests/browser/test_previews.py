@@ -61,14 +61,14 @@ async def test_three_pictures_while_somebody_looks_and_nothing_for_nobody(
     row = page.locator(".task")
     space = await row.locator(".previews").bounding_box()
     for kind in KINDS:
-        picture = row.locator(f'img[data-part="{kind}"]')
+        picture = row.locator(f'img[data-part="{kind}Picture"]')
         await expect(picture).to_be_visible(timeout=60_000)
         assert await picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [320, 180]
         assert await picture.get_attribute("alt")
         assert ((await picture.get_attribute("src")) or "").startswith("blob:") == (way == "websocket")
     assert await row.locator(".previews").bounding_box() == space, "nothing has moved"
-    first = await row.locator('img[data-part="mask"]').get_attribute("src")
-    await expect(row.locator('img[data-part="mask"]')).not_to_have_attribute("src", first or "", timeout=30_000)
+    first = await row.locator('img[data-part="maskPicture"]').get_attribute("src")
+    await expect(row.locator('img[data-part="maskPicture"]')).not_to_have_attribute("src", first or "", timeout=30_000)
     assert steady.shown.exists()
     assert (await caller.get(f"/api/tasks/{task}/previews/mask")).status == 200
 

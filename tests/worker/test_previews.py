@@ -139,6 +139,12 @@ async def test_a_job_may_be_watched_from_its_start_and_again(tmp_path: Any) -> N
 # --- a whole worker ---------------------------------------------------------------------------------------------
 
 
+async def ended(hub: FakeHub, lease: str) -> None:
+    """The job is done, and the worker may forget it."""
+    await hub.expect(Result, lease=lease)
+    await hub.send(ResultAck(lease=lease))
+
+
 @pytest.mark.parametrize("transport", ["websocket", "poll"])
 async def test_pictures_come_while_somebody_looks(hub: FakeHub, transport: str) -> None:
     async with serving(hub, transport=transport):
@@ -149,16 +155,14 @@ async def test_pictures_come_while_somebody_looks(hub: FakeHub, transport: str) 
         assert all(image.startswith(b"\xff\xd8\xff") for *_, image in pictures)
         await hub.send(Watching(lease="another", on=True))
         await hub.send(Watching(lease=lease, on=False))
-        await hub.expect(Result, lease=lease)
-        await hub.send(ResultAck(lease=lease))
+        await ended(hub, lease)
     assert hub.pictures.empty()
 
 
 async def test_without_a_viewer_nothing_is_made_or_sent(hub: FakeHub) -> None:
     async with serving(hub):
         lease = await hub.assign("unseen")
-        await hub.expect(Result, lease=lease)
-        await hub.send(ResultAck(lease=lease))
+        await ended(hub, lease)
     assert hub.pictures.empty()
 
 
@@ -171,8 +175,7 @@ async def test_a_hub_that_knows_nothing_of_viewers_any_more_gets_no_pictures(hub
         await hub.drop()
         await hub.expect(Hello)
         assert (await hub.expect(Hello)).running == [lease]
-        await hub.expect(Result, lease=lease)
-        await hub.send(ResultAck(lease=lease))
+        await ended(hub, lease)
     assert hub.pictures.qsize() <= len(KINDS)
 
 
@@ -189,8 +192,7 @@ async def test_pictures_that_the_hub_does_not_take_are_replaced_by_newer_ones(hu
         for kind in KINDS:
             assert (await next_picture(hub))[:3] == (lease, kind, 7)
         session.works[lease].watch(False)
-        await hub.expect(Result, lease=lease)
-        await hub.send(ResultAck(lease=lease))
+        await ended(hub, lease)
 
 
 async def test_a_picture_that_cannot_be_posted_is_lost_and_nothing_else() -> None:

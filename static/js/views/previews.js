@@ -14,7 +14,7 @@ export class Previews {
       <div class="previews" role="group">
         ${KINDS.map((kind) => html`
           <figure>
-            <span class="preview-box"><img data-part="${kind}" decoding="async" hidden></span>
+            <span class="preview-box"><img data-part="${kind}Picture" decoding="async" hidden></span>
             <figcaption class="muted" data-part="${kind}Text"></figcaption>
           </figure>`)}
       </div>`);
@@ -23,8 +23,8 @@ export class Previews {
 
   /** Show a picture: `image` is a Blob, else `url` is an address of the hub's. */
   show({ kind, image, url }) {
-    const shown = this.parts[kind];
-    if (!shown || !KINDS.includes(kind)) return;
+    const shown = this.parts[`${kind}Picture`];
+    if (!shown) return;
     this.#release(kind);
     if (image) this.#urls.set(kind, url = URL.createObjectURL(image));
     shown.onload = () => { shown.hidden = false; };
@@ -36,7 +36,7 @@ export class Previews {
     const { language, parts: at } = this;
     this.element.setAttribute("aria-label", language.t("preview.label", { name }));
     for (const kind of KINDS) {
-      at[kind].alt = language.t(`preview.alt.${kind}`, { name });
+      at[`${kind}Picture`].alt = language.t(`preview.alt.${kind}`, { name });
       setText(at[`${kind}Text`], language.t(`preview.${kind}`));
     }
   }
@@ -44,8 +44,9 @@ export class Previews {
   clear() {
     for (const kind of KINDS) {
       this.#release(kind);
-      this.parts[kind].hidden = true;
-      this.parts[kind].removeAttribute("src");
+      const shown = this.parts[`${kind}Picture`];
+      shown.hidden = true;
+      shown.removeAttribute("src");
     }
   }
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help run test test-core simulate check lint types bench clean
+.PHONY: help run test test-core simulate chaos check lint types bench clean
 
 help:  ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test-core: $(VENV)/installed-dev  ## Run the core's tests alone (seconds)
 
 simulate: $(VENV)/installed-dev  ## Run N simulated bad days (make simulate N=10000)
 	$(BIN)/python -m tests.simulation --schedules $(N)
+
+chaos: $(VENV)/installed-dev  ## Kill, stop and cut off real processes for half an hour
+	@$(BIN)/python -m store.system --install
+	$(BIN)/python -m pytest -m chaos -s $(ARGS)
 
 lint: $(VENV)/installed-dev  ## Look for mistakes in style
 	$(BIN)/python -m flake8

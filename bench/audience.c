@@ -10,6 +10,8 @@
    the text after CURSOR, up to a quote, in the place of the text "@@@".
 
    gcc -O2 -o audience audience.c;  audience PORT FILE READY MARK [CURSOR]
+
+   At most OPENING connections wait for READY at the same time, 200 without that variable.
 */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 20, TAIL = 512, BUCKETS = 4096, OPENING = 200 };
+enum { BUFFER = 1 << 20, TAIL = 512, BUCKETS = 4096 };
 
 struct viewer {
     int fd, ready, tail_size;
@@ -38,7 +40,7 @@ struct viewer {
 };
 
 static struct viewer *viewers;
-static int count, opened, ready_count, counting, epoll;
+static int count, opening = 200, opened, ready_count, counting, epoll;
 static const char *ready_text, *mark, *cursor;
 static size_t ready_size, mark_size;
 static struct sockaddr_in address;
@@ -198,12 +200,13 @@ int main(int argc, char **argv)
         if (fread(viewer->first, 1, size, file) != size) return 2;
     }
     setvbuf(stdin, NULL, _IONBF, 0);  /* what is read ahead would not wake us */
+    if (getenv("OPENING")) opening = atoi(getenv("OPENING"));
     epoll = epoll_create1(0);
     struct epoll_event own = { .events = EPOLLIN, .data.ptr = NULL }, events[512];
     epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &own);
     int told = 0;
     for (;;) {
-        while (opened < count && opened - ready_count < OPENING) open_next();
+        while (opened < count && opened - ready_count < opening) open_next();
         if (!told && ready_count == count) { told = 1; puts("ready"); fflush(stdout); }
         int happened = epoll_wait(epoll, events, 512, -1);
         for (int i = 0; i < happened; i++) {

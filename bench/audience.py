@@ -1,10 +1,11 @@
-"""The audience of the fan-out benchmark: bench/audience.c as a process, and what each viewer of each peer says first."""
+"""The audience of the fan-out benchmark: bench/audience.c as a process, and what each viewer says first."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import resource
 import struct
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ BUILD = SOURCE.parent.parent / "build"
 CORE = "1"
 PATIENCE = 60.0  # seconds for anything that is waited for
 MARK = '"t":"'
+LONGEST = 1 << 22  # bytes of a line that a process says
 
 
 class Audience:
@@ -54,11 +56,12 @@ class Audience:
 
 
 @asynccontextmanager
-async def a_process(core: str, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def a_process(core: str, *command: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process on a core of its own, until the block ends; what the pipe holds of files is what the system allows."""
     process = await asyncio.create_subprocess_exec(
         "prlimit", f"--nofile={hard_limit()}", "taskset", "-c", core, *command,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=SOURCE.parent.parent,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=LONGEST, cwd=SOURCE.parent.parent,
+        env={**os.environ, **variables},
     )
     try:
         yield process
@@ -70,8 +73,6 @@ async def a_process(core: str, *command: str) -> AsyncIterator[asyncio.subproces
 
 def hard_limit() -> int:
     """How many files a process may open."""
-    import resource
-
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
@@ -94,15 +95,16 @@ def compiled() -> Path:
 
 
 @asynccontextmanager
-async def audience(port: int, first: list[bytes], polls: bool = False) -> AsyncIterator[Audience]:
-    """Viewers who look, each after it has said its `first`."""
+async def audience(port: int, first: list[bytes], polls: bool = False, opening: int = 200) -> AsyncIterator[Audience]:
+    """Viewers who look, each after it has said its `first`; so many of them come at the same time."""
     with tempfile.NamedTemporaryFile(prefix="audience-") as file:
         for said in first:
             file.write(struct.pack("<I", len(said)) + said)
         file.flush()
         ready = "101 " if b"/ws/" in first[0][:200] and b"subscribe" not in first[0] else '"subscribed"'
         cursor = ['"cursor":"' if b"/api/live" in first[0] else '"cursor": "'] if polls else []
-        async with a_process(CORE, str(compiled()), str(port), file.name, ready, MARK, *cursor) as process:
+        command = [str(compiled()), str(port), file.name, ready, MARK, *cursor]
+        async with a_process(CORE, *command, OPENING=str(opening)) as process:
             crowd = Audience(process)
             await crowd.hear("ready")
             await asyncio.sleep(0.5)
@@ -120,7 +122,9 @@ def sayings(peer: str, viewers: int, way: str, facts: dict[str, Any]) -> list[by
             return first_polls(ask + f"Authorization: Bearer {facts['token']}\r\n\r\n", viewers)
         return [
             handshake(port, "/api/live") + auth
-            + masked(json.dumps({"type": "subscribe", "id": 2, "topic": topics[number % len(topics)]}).encode())
+            + masked(json.dumps({
+                "type": "subscribe", "id": 2, "topic": topics[number % len(topics)], "after": facts["cursor"],
+            }).encode())
             for number in range(viewers)
         ]
     if way == "poll":

@@ -1,9 +1,9 @@
 """Fan-out: how many live events a second reach many viewers, what a delivery costs, and what a viewer does.
 
-The hub beside its peers in one run, one after the other in each scene: nginx with nchan, Node's ws, uWebSockets.js and
-stock Tornado, as far as they can be had. Each server has one core to itself, the audience (bench/audience.c) another. All
-publish events of about 300 bytes when they are told to; nchan's are posted by a process of their own that is not counted.
-Processor time is what counts on a machine that others use too.
+The hub beside its peers in one run, one after the other in each scene: nginx with nchan, Node's ws, uWebSockets.js
+and stock Tornado, as far as they can be had. Each server has one core to itself, the audience (bench/audience.c)
+another. All publish events of about 300 bytes when they are told to; nchan's are posted by a process of their own that
+is not counted. Processor time is what counts on a machine that others use too.
 
     taskset -c 0,1 python -m bench.fanout [--quick] [--only SCENE] [--peers hub,nchan]
 """
@@ -24,7 +24,8 @@ from typing import Any
 from .audience import Audience, a_process, audience, sayings
 from .peers import install
 from .peers.nchan import configure
-from .stage import cpu_seconds, free_port, load, say_result
+from .stage import cpu_seconds, free_port, load, percentiles, say_result
+from .wire import Talk
 
 PEERS = ("hub", "nchan", "ws", "uws", "tornado")
 SERVER_CORE = "0"
@@ -78,7 +79,10 @@ async def serving(peer: str, viewers: int, way: str, node: Path | None) -> Async
         }.get(peer) or ["node", "bench/peers/fanout.mjs", peer, str(node), str(viewers), way]
         process = await stack.enter_async_context(a_process(SERVER_CORE, *command))
         assert process.stdout is not None
-        facts = json.loads(await process.stdout.readline())
+        line = await process.stdout.readline()
+        if not line:
+            raise RuntimeError("it did not come up")
+        facts = json.loads(line)
         server = Server(process, process, facts["port"])
         server.facts = facts
         yield server
@@ -175,6 +179,36 @@ async def polls(peer: str, viewers: int, seconds: float) -> Any:
             return await bursts(server, crowd, viewers, 1, seconds)
 
 
+async def herd(viewers: int) -> Any:
+    """All come back at once, with their cursors: how soon all look, and how long another waits for a pong meanwhile."""
+    async with serving("hub", viewers, "one", None) as server:
+        pongs: list[float] = []
+        pinging = asyncio.create_task(ping(server, pongs))
+        await asyncio.sleep(0.5)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        pongs.clear()
+        async with audience(server.port, sayings("hub", viewers, "one", server.facts), opening=viewers):
+            took = loop.time() - began
+        pinging.cancel()
+        return {"viewers": viewers, "back_in_s": round(took, 2), "ping_ms": percentiles(pongs), "pings": len(pongs)}
+
+
+async def ping(server: Server, pongs: list[float]) -> None:
+    """Ask the hub again and again, on a websocket, and note how long its answers take."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    talk = await Talk.open(server.port, "/api/live", heard.put_nowait)
+    talk.say(json.dumps({"type": "auth", "id": 0, "token": server.facts["token"]}).encode())
+    await heard.get()
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        talk.say(b'{"type":"ping","id":1}')
+        await heard.get()
+        pongs.append(loop.time() - began)
+        await asyncio.sleep(0.02)
+
+
 async def idle(peer: str, viewers: int, way: str) -> Any:
     """Nothing happens: what holding them takes."""
     poll = way == "poll"
@@ -198,12 +232,15 @@ async def idle(peer: str, viewers: int, way: str) -> Any:
 
 
 async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, Any]:
-    node, reason = None, ""
-    try:
-        node = install.install_websockets()
-    except install.NotHere as error:
-        reason = str(error)
-    peers = [peer for peer in chosen if node is not None or peer not in ("ws", "uws")]
+    without: dict[str, str] = {}
+    node, peers = None, list(chosen)
+    for peer, package in (("ws", "ws"), ("uws", "@btc-vision/uwebsockets.js")):
+        try:
+            node = install.install_websockets()
+            install.loads(node, package)
+        except install.NotHere as error:
+            without[peer] = str(error)
+            peers = [other for other in peers if other != peer]
     seconds, crowd, large, held = (1.5, 300, 1000, 1000) if quick else (5.0, 1000, 5000, 10_000)
     few = tuple(peer for peer in ("hub", "tornado") if peer in peers)
     scenes = {
@@ -212,21 +249,23 @@ async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, 
         "own_topics": lambda peer: each_its_own(peer, crowd * 2, seconds, node),
         "tenth_stopped": lambda peer: with_stopped(peer, crowd, 50_000 / crowd, seconds, node),
         "long_polls": lambda peer: polls(peer, crowd // 2, seconds),
+        "herd": lambda peer: herd(large),
         "idle_websockets": lambda peer: idle(peer, held, "one"),
         "idle_long_polls": lambda peer: idle(peer, held, "poll"),
     }
-    result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": {"ws, uws": reason} if reason else {}}
+    result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": without}
     for scene, run in scenes.items():
         if only and scene != only:
             continue
         measured = result[scene] = {}
-        among = few if "poll" in scene or "idle" in scene else tuple(peers)
+        among = few if "poll" in scene or "idle" in scene else ("hub",) if scene == "herd" else tuple(peers)
         for peer in among:
             named = "nchan+history" if peer == "nchan" and scene == "tenth_stopped" else peer
             try:
                 measured[named] = await run(named)
-            except (RuntimeError, OSError, TimeoutError) as error:
+            except (RuntimeError, OSError, TimeoutError, ValueError) as error:
                 measured[named] = {"failed": str(error) or type(error).__name__}
+        print(scene, json.dumps(measured), file=sys.stderr, flush=True)  # what is lost if it takes too long
     return result
 
 

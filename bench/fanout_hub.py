@@ -48,7 +48,10 @@ async def serve(viewers: int, own: bool) -> None:
     topics = hub.runner.topics
     watched: list[Topic] = [topics.get(f"task:{task.id}") for task in tasks] if own else [topics.get("tasks", user.id)]
     token, _, _ = hub.rooms.tokens.issue(user, hub.rooms.clock.wall())
-    print(json.dumps({"port": hub.port, "token": token, "topics": [topic.name for topic in watched]}), flush=True)
+    print(json.dumps({
+        "port": hub.port, "token": token, "topics": [topic.name for topic in watched],
+        "cursor": watched[0].cursor,
+    }), flush=True)
 
     def publish(number: int) -> None:
         data = {

@@ -146,7 +146,8 @@ class FastConnection:
         self.wire.say(data)
 
     def send(self, data: bytes) -> bool:
-        return self.wire.send(data)
+        """Nothing follows a close frame (RFC 6455 section 5.5.1)."""
+        return self.wire.ending is None and self.wire.send(data)
 
     def cut(self, code: int, reason: str, reconnect_after: float | None) -> None:
         if reconnect_after is not None:

@@ -99,6 +99,7 @@ class Wire:
             return
         except OSError:
             return self.lost()
+        self.quiet = False  # who takes is there, although nothing is heard meanwhile
         if sent < len(self.unsent):
             self.unsent = self.unsent[sent:]
             return
@@ -118,7 +119,7 @@ class Wire:
         if self.quiet:
             return self.lost()
         self.quiet = True
-        if self.unsent is None:
+        if self.unsent is None and self.ending is None:
             self.send(frames.encoded(b"", frames.PING))
 
     # --- reading ------------------------------------------------------------------------------------------------

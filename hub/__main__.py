@@ -18,6 +18,7 @@ from handlers.app import make_app, make_server
 from handlers.audience import Audience
 from handlers.base import Rooms
 from handlers.identity import Identities
+from handlers.listening import Listening
 from handlers.registry import Registry
 from handlers.worker_push import Pushers
 from store.files import Files
@@ -47,6 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 4096  # a whole audience may come back at once after a restart
 LOCAL_WORKER = "local"
 FIRST_ADMIN = "admin@hub.local"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = structlog.get_logger(__name__)
 
 
@@ -123,10 +125,10 @@ class Hub:
         except OSError as error:
             raise click.ClickException(f"cannot listen on port {self.settings.port}: {error.strerror}") from None
         self.port = sockets[0].getsockname()[1]
-        server.add_sockets(sockets)
+        listening = Listening(server, sockets)
 
         async def close() -> None:
-            server.stop()
+            listening.stop()
             self.runner.close_sockets()
             try:
                 await asyncio.wait_for(server.close_all_connections(), 3)
@@ -190,13 +192,13 @@ def cli() -> None:
 def run(local_worker: bool, first_admin: bool) -> None:
     """Run the hub until Ctrl-C or SIGTERM."""
     perform(serve(read_settings(), local_worker, first_admin))
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # it has stopped; to be told so once more must not look like a crash
 
 
 async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> None:
     """Run a hub until it is told to stop."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     hub = Hub(settings)
     beside: LocalWorker | None = None
     try:
@@ -214,6 +216,19 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
         if beside is not None:
             await beside.stop()
         await hub.stop()
+
+
+def told_to_stop() -> asyncio.Event:
+    """What is set by Ctrl-C and SIGTERM, however often; the loop's own handlers would be gone before the process is."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def tell(*_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+
+    for number in SIGNALS:
+        signal.signal(number, tell)
+    return stop
 
 
 async def greet(hub: Hub) -> None:

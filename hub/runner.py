@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -103,12 +103,14 @@ class Runner:
 
     async def read(self, kind: type[T], **equal: Any) -> list[T]:
         """All records of a kind, the newest first."""
-        records: list[T] = []
+        return [record async for page in self.pages(kind, **equal) for record in page]
+
+    async def pages(self, kind: type[T], **equal: Any) -> AsyncIterator[list[T]]:
+        """The same, piece by piece."""
         before: str | None = None
         while page := await self.store.page(kind, 1000, before, **equal):
-            records += page
+            yield page
             before = page[-1].id  # type: ignore[attr-defined]
-        return records
 
     async def stop(self) -> None:
         """Let the journal empty, for a moment; what stays is decided again after the next start."""
@@ -127,8 +129,8 @@ class Runner:
         """Where the topics of the last life ended; from now on that is not true any more."""
         end = await self.store.get(LiveEnd, LIVE)
         self.live_version = end.version + 1 if end else 1
-        [outcome] = await self.store.commit([Save(LiveEnd(LIVE, "", (), self.live_version), self.live_version - 1)])
-        return end if outcome is Outcome.DONE else None
+        refused = await self.commit([Save(LiveEnd(LIVE, "", (), self.live_version), self.live_version - 1)])
+        return None if refused else end
 
     async def remember(self) -> None:
         """Store where the topics end, so that the next life goes on there; nothing is shown any more."""
@@ -278,15 +280,10 @@ class Runner:
             self.own(self.read_again(task_id))
 
     async def read_again(self, task_id: str) -> None:
-        """Ask the store about a task until nothing that was decided meanwhile can be newer than its answer."""
-        while True:
-            while task_id in self.undurable():
-                await self.decide([])
-            believed = self.core.work.believed(task_id)
-            task = await self.ask(lambda: self.store.get(Task, task_id))
-            if self.core.work.believed(task_id) == believed:
-                break
-        self.adopting.discard(task_id)
+        try:
+            task = await self.reading(task_id)
+        finally:
+            self.adopting.discard(task_id)
         shown, now = self.shown.open.get(task_id), self.clock.now()
         if task is not None:
             self.core.adopt(task, now)
@@ -294,6 +291,16 @@ class Runner:
         else:
             self.core.forget(task_id)
             self.decide([Publish(shown, DELETED)] if shown is not None else [])
+
+    async def reading(self, task_id: str) -> Task | None:
+        """A task as it is stored, read until nothing that was decided here meanwhile can be newer."""
+        while True:
+            while task_id in self.undurable():
+                await self.decide([])
+            believed = self.core.work.believed(task_id)
+            task = await self.ask(lambda: self.store.get(Task, task_id))
+            if self.core.work.believed(task_id) == believed:
+                return task
 
     def undurable(self) -> set[str]:
         """The tasks of which something was decided that is not durable yet."""
@@ -303,13 +310,16 @@ class Runner:
         """What the process before this one had asked for may have been written after this one had read."""
         await asyncio.sleep(LOOK_AGAIN_S)
         undurable, believed = self.undurable(), self.core.work.beliefs()
-        found = await self.ask(lambda: self.read(Task, state=OPEN))
-        stored = {task.id: task.version for task in found}
+        stored = await self.ask(self.open_versions)
         for task_id in (believed.keys() | stored.keys()) - undurable:
             before, now = believed.get(task_id, 0), self.core.work.believed(task_id)
             if before == now != stored.get(task_id, 0):
                 log.warning("task_moved_elsewhere", task=task_id)
                 self.adopt(task_id)
+
+    async def open_versions(self) -> dict[str, int]:
+        """The version of every open task, as stored."""
+        return {task.id: task.version async for page in self.pages(Task, state=OPEN) for task in page}
 
     # --- carrying out -------------------------------------------------------------------------------------------
 

@@ -43,7 +43,23 @@ class Kind:
     purge_field: str | None = None
 
 
+# In the order in which they are stored: what a record points at comes before it, and goes after it.
 KINDS: dict[type[Any], Kind] = {
+    User: Kind("users", (Index((("email", 1),), unique=True), Index((("role", 1), ("_id", -1))))),
+    Revocation: Kind("revocations", (Index(((PURGE_AT, 1),), expire=True),), purge_field="expires_at"),
+    Interface: Kind("interfaces", (
+        Index((("token_hash", 1),), unique=True),
+        Index((("address", 1),), unique=True, where={"address": {"$type": "string"}}),
+    )),
+    OfferedModel: Kind("models"),
+    LiveEnd: Kind("live"),
+    Media: Kind("media", (
+        Index((("owner", 1), ("purpose", 1), ("_id", -1))),
+        Index((("owner", 1), ("sha256", 1))),
+        Index((("owner", 1), ("md5", 1))),
+        Index((("sha256", 1), ("purpose", 1))),
+        Index((("task_id", 1),), where={"task_id": {"$type": "string"}}),
+    )),
     Task: Kind("tasks", (
         Index((("state", 1), ("_id", -1))),
         Index((("owner", 1), ("_id", -1))),
@@ -53,21 +69,6 @@ KINDS: dict[type[Any], Kind] = {
         Index((("background.media_id", 1), ("state", 1))),
         Index((("worker", 1), ("state", 1))),
     )),
-    Media: Kind("media", (
-        Index((("owner", 1), ("purpose", 1), ("_id", -1))),
-        Index((("owner", 1), ("sha256", 1))),
-        Index((("owner", 1), ("md5", 1))),
-        Index((("sha256", 1), ("purpose", 1))),
-        Index((("task_id", 1),), where={"task_id": {"$type": "string"}}),
-    )),
-    User: Kind("users", (Index((("email", 1),), unique=True), Index((("role", 1), ("_id", -1))))),
-    Revocation: Kind("revocations", (Index(((PURGE_AT, 1),), expire=True),), purge_field="expires_at"),
-    Interface: Kind("interfaces", (
-        Index((("token_hash", 1),), unique=True),
-        Index((("address", 1),), unique=True, where={"address": {"$type": "string"}}),
-    )),
-    OfferedModel: Kind("models"),
-    LiveEnd: Kind("live"),
     SeedJob: Kind("seed_jobs", (Index((("worker", 1), ("_id", -1))),)),
 }
 

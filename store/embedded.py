@@ -287,17 +287,18 @@ def try_lock(path: Path) -> int | None:
 
 
 def bound_to_parent() -> tuple[list[str], Callable[[], object] | None]:
-    """What makes a child end when the thread that spawned it does: words before its command, or a call before exec.
+    """What kills a child when the thread that spawned it ends: words before its command, or a call before exec.
 
-    Only Linux knows this; elsewhere a mongod left behind is shut down by the next start on its folder.
+    Only Linux knows this; elsewhere a mongod left behind is shut down by the next start on its folder. It is killed,
+    not asked: a mongod that is asked to end while it still recovers may hang for ever, and holds the folder.
     """
     if not sys.platform.startswith("linux"):
         return [], None
     setpriv = shutil.which("setpriv")
     if setpriv:
-        return [setpriv, "--pdeathsig", "TERM", "--"], None
+        return [setpriv, "--pdeathsig", "KILL", "--"], None
     libc = ctypes.CDLL(None)  # loaded here, for little is safe between fork and exec
-    return [], lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return [], lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def ends(process: subprocess.Popen[bytes], seconds: float = inf) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import DeleteOne, InsertOne, ReplaceOne
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 DUPLICATE_KEY = 11000
+ORDER = list(KINDS)
 CLIENT_OPTIONS: dict[str, Any] = {
     "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
     "retryWrites": True, "retryReads": True, "uuidRepresentation": "standard", "tz_aware": True, "appname": "hub",
@@ -92,13 +94,12 @@ class MongoStore:
 
     async def commit(self, changes: Sequence[Save | Delete]) -> list[Outcome]:
         outcomes = [Outcome.DONE] * len(changes)
-        by_kind: dict[type[Any], list[int]] = {}
+        turns: dict[tuple[bool, int], list[int]] = {}
         for place, change in enumerate(changes):
-            kind = type(change.record) if isinstance(change, Save) else change.kind
-            by_kind.setdefault(kind, []).append(place)
-        for kind, places in by_kind.items():
+            turns.setdefault(turn_of(change), []).append(place)
+        for _, places in sorted(turns.items()):
             group = [changes[place] for place in places]
-            for place, outcome in zip(places, await self.write(kind, group), strict=True):
+            for place, outcome in zip(places, await self.write(kind_of(group[0]), group), strict=True):
                 outcomes[place] = outcome
         return outcomes
 
@@ -148,8 +149,8 @@ class MongoStore:
     def wrote(self, document: dict[str, Any] | None, record: Any) -> bool:
         """Whether this hub has stored exactly this: its version alone may be that of another change of its own."""
         return (
-            document is not None and document.get(WRITER) == self.writer and document["version"] == record.version
-            and to_record(type(record), document) == record
+            document is not None and document.get(WRITER) == self.writer and document.get("version") == record.version
+            and readable(type(record), [document]) == [record]
         )
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -159,7 +160,8 @@ class MongoStore:
 
     async def find(self, kind: type[R], **equal: Any) -> R | None:
         document: Any = await self.ask(lambda: self.durable[kind].find_one(to_filter(equal)))
-        return None if document is None else to_record(kind, document)
+        found = readable(kind, [] if document is None else [document])
+        return found[0] if found else None
 
     async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
         async def read() -> list[dict[str, Any]]:
@@ -167,10 +169,32 @@ class MongoStore:
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
-        return [to_record(kind, document) for document in await self.ask(read)]
+        return readable(kind, await self.ask(read))
 
     async def count(self, kind: type[Any], **equal: Any) -> int:
         return int(await self.ask(lambda: self.durable[kind].count_documents(to_filter(equal))))
 
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))
+
+
+def readable(kind: type[R], documents: Sequence[dict[str, Any]]) -> list[R]:
+    """The records of these documents; one that makes no sense is left where it is, in nobody's way, and named."""
+    records: list[R] = []
+    for document in documents:
+        try:
+            records.append(to_record(kind, document))
+        except msgspec.ValidationError as error:
+            collection = KINDS[kind].collection
+            log.error("unreadable_record", collection=collection, id=str(document["_id"]), detail=str(error))
+    return records
+
+
+def kind_of(change: Save | Delete) -> type[Any]:
+    return type(change.record) if isinstance(change, Save) else change.kind
+
+
+def turn_of(change: Save | Delete) -> tuple[bool, int]:
+    """When a change is written within its batch, which a crash may cut short between two kinds."""
+    place = ORDER.index(kind_of(change))
+    return (True, -place) if isinstance(change, Delete) else (False, place)

@@ -19,6 +19,7 @@ BULLMQ, IOREDIS = "6.7.0", "6.0.0"
 WS, UWS = "8.23.0", "20.57.0"
 DEBIAN = ("redis-server", "redis-tools", "libjemalloc2", "liblzf1")
 PATIENCE = 180  # seconds for one step
+COMPLAIN = "console.error(String(error).replace(/\\s+/g, ' ').slice(-190)); process.exit(1)"
 
 
 class NotHere(Exception):
@@ -107,6 +108,15 @@ def install_websockets() -> Path:
         ], folder)
         (folder / "installed").touch()
     return folder
+
+
+def loads(folder: Path, package: str) -> None:
+    """Let a Node package pass that runs here.
+
+    Raises:
+        NotHere: with what it says.
+    """
+    run(["node", "-e", f"try {{ require({package!r}) }} catch (error) {{ {COMPLAIN} }}"], folder)
 
 
 def install_celery() -> Path:

@@ -1,6 +1,7 @@
 """nginx with nchan as a peer of fan-out: its configuration, and the publisher beside it.
 
-The publisher is a process of its own, which posts as fast as it is told to (bench/publishing.py); only nginx is measured.
+The publisher is a process of its own, which posts as fast as it is told to (bench/publishing.py); only nginx is
+measured.
 
     python -m bench.peers.nchan PORT TOPICS
 """
@@ -60,9 +61,8 @@ async def run(port: int, topics: int) -> None:
     def publish(topic: int) -> None:
         head = '{"v":1,"type":"progressed","data":{"t":"' + stamp() + '","x":"'
         body = head + "x" * (SIZE - len(head) - 3) + '"}}'
-        lines[topic % LINES].transport.write((
-            f"POST /pub?id={topic} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {SIZE}\r\n\r\n{body}"
-        ).encode())
+        head = f"POST /pub?id={topic} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {SIZE}"
+        lines[topic % LINES].transport.write(f"{head}\r\n\r\n{body}".encode())
 
     await obey_forever(publish, topics)
 

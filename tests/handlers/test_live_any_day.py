@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers import sight
-from hub import messages
 from hub.account import User
 from hub.effects import Delete, Publish, Verify
 from hub.errors import HubError
@@ -47,17 +46,17 @@ class Viewer:
 
     # --- what it is told ----------------------------------------------------------------------------------------
 
-    def joined(self, reply: messages.Joined) -> None:
+    def joined(self, told: dict[str, Any]) -> None:
         """The answer to a subscription: everything that was missed, or a new picture."""
-        told = json.loads(msgspec.json.encode(reply))
+        cursor = f"{told['epoch']}:{told['offset']}"
         if told["recovered"]:
             assert self.cursor is not None
             for event in told["events"]:
                 self.see(event)
-            assert self.cursor == sight.cursor([reply]), "recovered, but not up to where the topic stands"
+            assert self.cursor == cursor, "recovered, but not up to where the topic stands"
         else:
             self.picture = {item["id"]: item for item in told["snapshot"]["items"]}
-            self.cursor = sight.cursor([reply])
+            self.cursor = cursor
 
     def see(self, event: dict[str, Any]) -> None:
         """An event is the next one, and progress goes on."""
@@ -84,7 +83,8 @@ class Viewer:
         else:
             self.subscriber = Subscriber(self.wake)
         rooms: Any = SimpleNamespace(runner=stage.runner, store=stage.store)
-        self.joined(await sight.join(rooms, ANN, self.subscriber, "tasks", self.cursor))
+        reply = await sight.join(rooms, ANN, self.subscriber, "tasks", self.cursor)
+        self.joined(json.loads(msgspec.json.encode(reply)))
         if way == "poll":
             self.drop()
 

@@ -49,7 +49,7 @@ def own(tmp_path: Path) -> Iterator[Own]:
     run(mongod.stop())
 
 
-async def test_p12_frozen_database_is_503_soon_and_all_is_well_afterwards(
+async def test_p12_fault_6_frozen_database_is_503_soon_and_all_is_well_afterwards(
     own: Own, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P12: 503 and Retry-After in time, however many ask; sockets stay, liveness stays, service comes back."""

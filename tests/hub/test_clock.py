@@ -12,7 +12,7 @@ from hub.clock import SystemClock, rfc3339
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 10 * 365 * 86400.0])
-def test_p8_a_jump_of_the_wall_clock_moves_no_lease(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+def test_p8_fault_20_a_jump_of_the_wall_clock_moves_no_lease(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     clock = SystemClock()
     before, wall = clock.now(), time.time
     monkeypatch.setattr(time, "time", lambda: wall() + jump)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +19,8 @@ from hub.ids import new_id
 from hub.interface import Interface, hash_token
 from store.mongo import MongoStore, connect
 from store.passwords import Passwords
+
+from .process import hub_process
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a sentence that works"
@@ -185,45 +184,29 @@ def test_a_file_that_makes_no_sense_changes_nothing(line: Line, tmp_path: Path, 
 
 async def test_beside_a_running_hub_with_its_own_database(tmp_path: Path) -> None:
     """Real processes: the errands share the hub's embedded database, and the hub notices within seconds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ, "PORT": str(port), "DATA_DIR": str(tmp_path / "data"), "HUB_PASSWORD": PASSWORD,
-        "UPLOAD_VIDEOS_DIR": str(tmp_path / "v"), "UPLOAD_BACKGROUNDS_DIR": str(tmp_path / "b"),
-        "OUTPUT_DIR": str(tmp_path / "o"), "NODE_ENV": "development",
-    }
+    async with hub_process(tmp_path, HUB_PASSWORD=PASSWORD) as hub:
 
-    async def run(*words: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "hub", *words, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE,
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0
-        return output.decode()
+        async def run(*words: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "hub", *words, cwd=ROOT, env=hub.environment, stdout=asyncio.subprocess.PIPE,
+            )
+            output, _ = await process.communicate()
+            assert process.returncode == 0
+            return output.decode()
 
-    async def ask(path: str, token: str = "", body: dict[str, Any] | None = None) -> Any:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        data = None
-        if body is not None:
-            headers["Content-Type"], data = "application/json", json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        async def ask(path: str, token: str = "", body: dict[str, Any] | None = None) -> Any:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            data = None
+            if body is not None:
+                headers["Content-Type"], data = "application/json", json.dumps(body).encode()
+            request = urllib.request.Request(f"http://127.0.0.1:{hub.port}{path}", data, headers)
 
-        def fetch() -> Any:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+            def fetch() -> Any:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.load(answer)
 
-        return await asyncio.to_thread(fetch)
+            return await asyncio.to_thread(fetch)
 
-    hub = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub", "run", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        assert hub.stdout is not None
-        async with asyncio.timeout(60):
-            while b"The hub is at" not in await hub.stdout.readline():
-                assert hub.returncode is None
         await run("user", "add", "ann@example.org", "--admin")
         await run("interface", "add", "box-1", "--note", "beside")
         login = await ask("/api/auth/login", body={"email": "ann@example.org", "password": PASSWORD})
@@ -231,7 +214,3 @@ async def test_beside_a_running_hub_with_its_own_database(tmp_path: Path) -> Non
             while not (items := (await ask("/api/admin/interfaces", login["token"]))["items"]):
                 await asyncio.sleep(0.1)  # another process: there is nothing to wait on but its answer
         assert [(item["name"], item["state"], item["note"]) for item in items] == [("box-1", "offline", "beside")]
-    finally:
-        if hub.returncode is None:
-            hub.send_signal(signal.SIGTERM)
-        await hub.wait()

@@ -38,7 +38,7 @@ def test_how_it_is_encoded_is_the_workers_choice_among_what_browsers_play(change
     {"codec": "mpeg4"}, {"pixel_format": "yuv444p"}, {"codec": "hevc"}, {"container": "matroska"}, {"container": "avi"},
     {"container": "webm"}, {"codec": ""},
 ])
-def test_what_browsers_do_not_play_is_refused(changes: dict[str, Any]) -> None:
+def test_happened_a_result_that_browsers_do_not_play(changes: dict[str, Any]) -> None:
     assert code(FACTS, replace(FACTS, **changes)) == "result_not_playable"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from hub import journal, messages, runner as running
+from hub import journal, messages
 from hub.effects import Delete, Save, Send
 from hub.errors import Conflict
 from hub.interface import OfferedModel
@@ -18,18 +17,6 @@ from hub.task import Lease, State, Task
 
 from .stage import Stage, Transport, assigned, decided, submit
 from .world import RULES, START, a_task
-
-
-@pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    """A started runner; time passes only when the test says so."""
-    monkeypatch.setattr(running, "TICK_S", 3600)
-    stage = Stage()
-    await stage.start()
-    yield stage
-    stage.store.open.set()
-    stage.store.away = False
-    await stage.runner.stop()
 
 
 # --- durable first, and in order

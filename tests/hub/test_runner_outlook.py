@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from hub import runner as running
 from hub.presence import CLOSE_REPLACED
 from hub.effects import Close, Publish, Save, Send
 from hub.errors import Unavailable
@@ -16,18 +14,6 @@ from hub.task import State, Task
 
 from .stage import Stage, Transport, assigned, submit
 from .world import ARTIFACT, NO_MATCH, a_result, a_task
-
-
-@pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    """A started runner; time passes only when the test says so."""
-    monkeypatch.setattr(running, "TICK_S", 3600)
-    stage = Stage()
-    await stage.start()
-    yield stage
-    stage.store.open.set()
-    stage.store.away = False
-    await stage.runner.stop()
 
 
 # --- what viewers see

@@ -17,7 +17,7 @@ from hub.task import Task
 from store.documents import WRITER, to_document, to_record
 from store.memory import MemoryStore
 
-from .kernel import Promise
+from .kernel import Life, Promise
 
 if TYPE_CHECKING:
     from .world import World
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Changes = Sequence[Save | Delete]
 TIMEOUT_S = 4.0
+LATEST_S = 4.0  # how much later than it should what a dead hub has asked for is written
 
 
 class Disk:
@@ -33,8 +34,11 @@ class Disk:
     def __init__(self, world: World) -> None:
         self.world = world
         self.collections: dict[type[Any], dict[str, dict[str, Any]]] = defaultdict(dict)
+        self.life = Life("database")
+        self.asked: set[Promise[list[Outcome]]] = set()
         self.away_until = 0.0
         self.late_writes = 0
+        self.gone_silently: set[str] = set()
         self.deleted: set[tuple[type[Any], str]] = set()
 
     def remember(self, record: Any) -> None:
@@ -48,6 +52,23 @@ class Disk:
 
     def all(self, kind: type[R]) -> list[R]:
         return [to_record(kind, document) for document in self.collections[kind].values()]
+
+    def crash(self, back_in: float) -> None:
+        """kill -9: what is under way is not written, what is written stays, and all who wait lose their connection."""
+        world = self.world
+        world.tell("kill -9 of the database")
+        self.life.alive = False
+        self.life = Life("database")
+        self.away_until = max(self.away_until, world.now + back_in)
+        for answer in self.asked:
+            world.kernel.after(0.0, partial(self.fail, "the connection is reset", answer))
+        self.asked.clear()
+
+    def fail(self, why: str, answer: Promise[list[Outcome]]) -> None:
+        """Tell whoever has asked that there is no answer."""
+        if not answer.finished:
+            self.world.tell("the database fails a commit: %s", why)
+            answer.set_exception(Unavailable("the database does not answer"))
 
     def latency(self) -> float:
         """Seconds that one way to the database takes, its absence included."""
@@ -86,34 +107,40 @@ class SimulatedStore(MemoryStore):
     async def commit(self, changes: Changes) -> list[Outcome]:
         """Write, kind by kind as the real store does, and hear what became of it, or not."""
         world, kernel = self.world, self.world.kernel
+        world.nemesis.commit_begins()
         answer: Promise[list[Outcome]] = Promise(kernel)
         fault = world.random.choice(("before", "after", "part", "late")) if self.failing() else ""
         way = world.disk.latency() + (world.random.uniform(0.0, 1.0) if fault == "late" else 0.0)
         if fault != "before":
-            kernel.after(way, partial(self.write, list(changes), fault, answer), kernel.world)
+            kernel.after(way, partial(self.write, list(changes), fault, answer), world.disk.life)
         if fault:
             world.seen[f"commit failed ({fault})"] += 1
-            kernel.after(world.disk.latency(), partial(self.fail, fault, answer))
-        kernel.after(TIMEOUT_S, partial(self.fail, "time is over", answer))
-        return await answer
+            kernel.after(world.disk.latency(), partial(self.world.disk.fail, fault, answer))
+        kernel.after(TIMEOUT_S, partial(self.world.disk.fail, "time is over", answer))
+        world.disk.asked.add(answer)
+        try:
+            return await answer
+        finally:
+            world.disk.asked.discard(answer)
 
     def failing(self) -> bool:
         return self.world.fault("commit_failures") and self.world.chance(0.1)
 
-    def fail(self, why: str, answer: Promise[list[Outcome]]) -> None:
-        if not answer.finished:
-            self.world.tell("the database fails a commit: %s", why)
-            answer.set_exception(Unavailable("the database does not answer"))
-
     def write(self, changes: Changes, fault: str, answer: Promise[list[Outcome]]) -> None:
         """The database's own moment: what was asked for becomes durable, whoever may still wait for it."""
         world = self.world
+        dead = world.hub is None or world.hub_number != self.number
+        if dead and fault != "late" and "late_writes" in world.plan.faults:
+            again = partial(self.write, changes, "late", answer)  # perhaps when the next hub has begun
+            world.kernel.after(world.random.uniform(0.0, LATEST_S), again, world.disk.life)
+            return
         if world.hub_number != self.number:
             if "late_writes" not in world.plan.faults:
                 return
             world.tell("a commit of the dead hub.%d is written only now", self.number)
             world.disk.late_writes += 1
             world.seen["write of a dead hub"] += 1
+            self.world.disk.gone_silently |= {id_of(change) for change in changes if isinstance(change, Delete)}
         kinds = list(dict.fromkeys(kind_of(change) for change in changes))
         reached = world.random.randrange(len(kinds)) if fault == "part" and kinds else len(kinds)
         outcomes = []

@@ -16,7 +16,7 @@ from hub.effects import Effect, Publish
 from hub.errors import MediaRefused, Unavailable
 from hub.interface import Interface
 from hub.media import Facts, Purpose
-from hub.messages import Input
+from hub.messages import Input, Message
 from hub.runner import Runner
 from hub.task import Source, Task
 from hub.topics import Topics
@@ -79,6 +79,7 @@ class SimulatedHub(Runner):
         views = Views(lambda path, expires: path, "videos", "backgrounds")
         core = Core(world.plan.rules, world.new_id, links, world.random.random)
         verifier: Any = Verifier(store, Files(), self.probe)  # type: ignore[arg-type]
+        self.receive, core.receive = core.receive, self.listen  # type: ignore[method-assign]
         super().__init__(core, store, clock, views, Topics(life.name), verifier)
         self.rooms: Any = SimpleNamespace(runner=self, store=store, clock=clock, views=views)
 
@@ -139,6 +140,11 @@ class SimulatedHub(Runner):
     def decide(self, effects: Sequence[Effect]) -> Promise[None]:  # type: ignore[override]
         self.world.watch.decided(self, effects)
         return super().decide(effects)  # type: ignore[return-value]
+
+    def listen(self, session: str, message: Message, now: float) -> list[Effect]:
+        effects = self.receive(session, message, now)
+        self.world.watch.received(session, message, effects)
+        return effects
 
     def publish(self, effect: Publish) -> None:
         self.world.watch.published(self, effect)

@@ -17,7 +17,7 @@ from hub.messages import (
 )
 from hub.task import TRANSITIONS, State, Task
 
-from . import evening, memory
+from . import evening, fairness, memory
 
 if TYPE_CHECKING:
     from .hub import SimulatedHub
@@ -51,6 +51,8 @@ class Watch:
         self.unwanted: set[str] = set()
         self.removed: set[str] = set()
         self.reread: set[str] = set()
+        self.hopeless: dict[str, str] = {}
+        self.handled: set[tuple[str, int]] = set()
 
     def complain(self, text: str) -> None:
         """Note the first thing that does not hold; the step that did it ends the day."""
@@ -100,6 +102,9 @@ class Watch:
         self.check(legal, "P7: %s went from %s to %s", task.id, before.state, task.state)
         if before.state.ended:
             self.check(task.state is State.WAITING, "P7: %s had ended (%s) and is now %s", task.id, before.state, task.state)
+        if before.lease is not None and task.state is State.WAITING and task.attempts:
+            said, code = self.hopeless.get(before.lease.id), task.attempts[-1].code
+            self.check(said != code, "P7: %s is tried again, although its input is to blame: %s", task.id, code)
         if task.lease is not None and before.lease is not None:
             self.check(task.lease.id == before.lease.id, "%s has two leases", task.id)
             self.check(task.progress >= before.progress, "P9: the progress of %s went back", task.id)
@@ -110,9 +115,16 @@ class Watch:
         if isinstance(message, Offer):
             session = hub.core.sessions[effect.session]
             filled = len(session.offers) + len(session.leases) + len(session.stopping)
+            for passed in fairness.passed_over(hub.core, session, message.task, hub.clock.now()):
+                self.complain(f"nobody starves: {message.task} is offered to {session.worker} before {passed}")
             self.check(filled <= session.slots, "slots of %s oversold: %d of %d", session.worker, filled, session.slots)
         elif isinstance(message, LeaseLost | Cancel):
             self.called_off.setdefault(message.lease, self.world.now)
+
+    def received(self, session: str, message: Message, effects: Sequence[Effect]) -> None:
+        """A worker has said something: what it says twice is handled once."""
+        self.check(not effects or (session, message.n) not in self.handled, "message %d is handled twice", message.n)
+        self.handled.add((session, message.n))
 
     def distrust(self, task_id: str) -> None:
         """The hub has found that it was wrong about a task, and believes the store."""
@@ -175,7 +187,7 @@ class Watch:
         self.world.seen[f"to worker: {type(message).__name__}"] += 1
         match message:
             case Assign():
-                task, version = self.leases[message.lease]
+                task, version = self.leases.get(message.lease, (message.task, NEVER))
                 self.check(self.durable.get(task, 0) >= version, "P6: lease %s of %s is told and not durable", message.lease, task)
             case ResultAck(lease=lease) | FailedAck(lease=lease) | LeaseLost(lease=lease) | Cancel(lease=lease):
                 if lease in self.leases and not self.world.disk.late_writes:

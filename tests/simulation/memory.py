@@ -20,6 +20,9 @@ def contradictions(core: Core) -> Iterator[str]:
         yield f"paces of {set(core.work.pacing.paces)}, running are {running}"
     if not core.work.verifying.keys() <= running:
         yield f"verifying {set(core.work.verifying)}, running are {running}"
+    ticked = core.ticked_at or 0.0
+    if late := [t.id for t in tasks.values() if t.lease and t.lease.expires_at <= ticked and t.id not in core.work.verifying]:
+        yield f"the leases of {late} have ended, and they are still held"
     if any(task.state.ended for task in tasks.values()):
         yield "an ended task is kept as open"
     if core.by_worker != {session.worker: session.id for session in core.sessions.values()}:

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 EVERY_S = {  # mean seconds between two strikes
     "cuts": 3.0, "batons": 5.0, "hub_crashes": 9.0, "hub_pauses": 8.0, "hub_restarts": 14.0, "worker_crashes": 6.0,
-    "worker_pauses": 6.0, "store_pauses": 8.0, "clock_jumps": 6.0, "admins": 2.5,
+    "worker_pauses": 6.0, "store_pauses": 8.0, "store_crashes": 8.0, "clock_jumps": 6.0, "admins": 2.5,
 }
 
 
 class Nemesis:
-    """All that strikes by itself."""
+    """All that strikes by itself; `lurking` while the next commit is waited for, to kill the hub amid it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.lurking = False
 
     def begin(self) -> None:
         for name in EVERY_S:
@@ -90,6 +91,18 @@ class Nemesis:
     # --- processes ----------------------------------------------------------------------------------------------
 
     def hub_crashes(self) -> None:
+        """At any moment, or when something is on its way to the database next."""
+        if self.world.chance(0.5):
+            self.kill()
+        else:
+            self.lurking = True
+
+    def commit_begins(self) -> None:
+        if self.lurking and not self.world.calm:
+            self.lurking = False
+            self.world.kernel.after(self.world.random.uniform(0.0, 0.02), self.kill, self.world.kernel.world)
+
+    def kill(self) -> None:
         self.world.tell("kill -9 of the hub")
         self.world.end_hub(self.world.random.choice((0.05, 0.5, 2.0, 6.0)))
 
@@ -121,6 +134,9 @@ class Nemesis:
         disk, seconds = self.world.disk, self.world.random.choice((0.5, 2.0, 6.0))
         self.world.tell("the database is away for %.1f s", seconds)
         disk.away_until = max(disk.away_until, self.world.now + seconds)
+
+    def store_crashes(self) -> None:
+        self.world.disk.crash(self.world.random.choice((0.3, 1.0, 5.0)))
 
     def clock_jumps(self) -> None:
         jump = self.world.random.choice((-3600.0, -10.0, 10.0, 3600.0, 3.15e8))

@@ -39,14 +39,20 @@ class Refused(Exception):
 
 
 class Lane:
-    """One direction of a connection: whole messages in order; the last is the close code."""
+    """One direction of a connection: whole messages in order; the last is the close code.
 
-    def __init__(self, world: World, life: Life, receive: Callable[[bytes | int], None]) -> None:
+    Where it `echoes`, messages may come a second time, as behind a proxy that repeats what it is not sure of.
+    """
+
+    def __init__(
+        self, world: World, life: Life, receive: Callable[[bytes | int], None], echoes: bool = False,
+    ) -> None:
         self.world = world
         self.life = life
         self.receive = receive
         self.queue: deque[bytes] = deque()
         self.cut = False
+        self.echoes = echoes
 
     def put(self, data: bytes) -> None:
         if not self.cut:
@@ -55,7 +61,15 @@ class Lane:
 
     def arrive(self) -> None:
         if self.queue:
-            self.receive(self.queue.popleft())
+            data = self.queue.popleft()
+            self.receive(data)
+            if self.echoes and self.world.fault("echoes") and self.world.chance(0.1):
+                self.world.seen["message came twice"] += 1
+                self.world.kernel.after(self.world.network.latency(), partial(self.echo, data), self.life)
+
+    def echo(self, data: bytes) -> None:
+        if not self.cut:
+            self.receive(data)
 
     def end(self, keep: int, seconds: float, code: int = BROKE) -> None:
         """Nothing more goes in; the first `keep` messages under way arrive, and after `seconds` the end is noticed."""
@@ -80,8 +94,8 @@ class Wire:
         self.hub = hub
         self.instance = instance
         self.line = Line(hub.rooms, interface, self)
-        self.up = Lane(world, hub.life, self.hub_hears)
-        self.down = Lane(world, instance.life, self.worker_hears)
+        self.up = Lane(world, hub.life, self.hub_hears, echoes=True)
+        self.down = Lane(world, instance.life, self.worker_hears, echoes=True)
         world.network.wires.append(self)
 
     # the hub's side, which is what hub/runner.py calls a transport

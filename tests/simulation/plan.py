@@ -29,11 +29,12 @@ FAULTS = (
     "cuts",  # connections break, on one side or both
     "batons",  # a worker connects twice
     "slow_network",  # messages take seconds
+    "echoes",  # messages come a second time, behind others
     "lost_requests",  # HTTP requests and answers vanish, or come twice
     "hub_crashes", "hub_pauses", "hub_restarts",
     "worker_crashes", "worker_pauses",
     "commit_failures",  # before doing, in part, or done and told failed
-    "store_pauses",
+    "store_pauses", "store_crashes",
     "late_writes",  # what a dead hub had asked for is written when the next one has begun
     "clock_jumps",
     "admins",  # pause, drain, disable, remove, requeue

@@ -293,6 +293,8 @@ class Instance:
         if not work.dropped:
             self.busy.discard(work)
             work.ending = ending
+            if isinstance(ending, Failed) and not ending.retryable:
+                self.world.watch.hopeless[work.lease] = ending.code
             self.world.tell("has finished task %s: %s", work.task, type(ending).__name__)
             self.post(ending)
 

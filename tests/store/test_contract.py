@@ -173,3 +173,34 @@ async def another_hub(store: Store) -> Store:
         return other
     assert isinstance(store, MongoStore)
     return MongoStore(store.client, store.database.name, "another-hub")
+
+
+@pytest.mark.mongo
+async def test_p3_a_crash_amid_a_batch_leaves_no_record_that_points_at_nothing(mongo_uri: str) -> None:
+    class Dying(MongoStore):
+        """A hub that is killed after so many kinds of a batch are written."""
+
+        lives = 1
+
+        async def write(self, kind: type[Any], changes: list[Save | Delete]) -> list[Outcome]:
+            if not self.lives:
+                raise Unavailable("killed")
+            self.lives -= 1
+            return await super().write(kind, changes)
+
+    client: Any = AsyncMongoClient(mongo_uri, **CLIENT_OPTIONS)
+    hub = MongoStore(client, f"contract_{new_id()}", "this-hub")
+    dying = Dying(client, hub.database.name, "this-hub")
+    media = Media(new_id(), "owner", Purpose.RESULT, "r.mp4", "video/mp4", 1, "a" * 64, "b" * 32, FACTS, 1.0)
+    output = Output(media.id, media.purpose, media.name, media.size, media.sha256, 72)
+    task = a_task(state=State.COMPLETED, outputs=(output,))
+    with pytest.raises(Unavailable):
+        await dying.commit([Save(task, 0), Save(media, 0)])
+    assert (await hub.get(Task, task.id), await hub.get(Media, media.id)) == (None, media)
+    await hub.commit([Save(task, 0)])
+    dying.lives = 1
+    with pytest.raises(Unavailable):
+        await dying.commit([Delete(Media, media.id), Delete(Task, task.id)])
+    assert (await hub.get(Task, task.id), await hub.get(Media, media.id)) == (None, media)
+    await client.drop_database(hub.database.name)
+    await client.close()

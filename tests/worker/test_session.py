@@ -138,6 +138,15 @@ async def test_offers_beyond_the_slots_are_declined(hub: FakeHub, gate: Path) ->
         assert (await hub.expect(Decline, offer=offer.offer)).reason == "no model nothing-like-it"
 
 
+async def test_a_slot_that_was_promised_too_late_is_free_again(hub: FakeHub) -> None:
+    async with serving(hub):
+        offer = await hub.offer("copy")
+        await hub.expect(Accept, offer=offer.offer)
+        await hub.send(Problem(code="offer_gone", offer=offer.offer))
+        again = await hub.offer("copy")
+        await hub.expect(Accept, offer=again.offer)
+
+
 async def test_repeated_messages_change_nothing(hub: FakeHub) -> None:
     async with serving(hub):
         await hub.expect(Hello)
@@ -158,7 +167,7 @@ async def test_repeated_messages_change_nothing(hub: FakeHub) -> None:
     assert len([message for message in hub.said if isinstance(message, Accept | Result)]) == 2
 
 
-async def test_work_goes_on_while_the_hub_is_away_and_its_result_follows(hub: FakeHub, gate: Path) -> None:
+async def test_happened_the_receiver_is_down_and_the_result_follows_when_it_is_back(hub: FakeHub, gate: Path) -> None:
     async with serving(hub):
         first = await hub.expect(Hello)
         lease = await hub.assign("gate", {"gate": str(gate)})
@@ -279,7 +288,7 @@ async def test_an_unknown_token_ends_the_worker(hub: FakeHub) -> None:
         await asyncio.wait_for(make_worker().serve(hub.url, "not the token"), 20)
 
 
-async def test_gpu_job_starves_the_renewal() -> None:
+async def test_happened_a_gpu_job_starves_the_renewal() -> None:
     """Models that use every processor to the full, and never listen, do not keep the worker from renewing."""
     async with FakeHub(renew_s=0.05, heartbeat_s=0.05) as hub, serving(hub, slots=2):
         leases = [await hub.assign("deaf"), await hub.assign("deaf")]

@@ -1,0 +1,134 @@
+"""What goes wrong between the hub and a real MongoDB, each fault by its number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.effects import Outcome, Save
+from hub.errors import Unavailable
+from hub.ids import new_id
+from hub.task import State, Task
+from store.mongo import MongoStore, connect
+from tests.hub.stage import Stage
+from tests.hub.world import a_task
+
+from .servers import Servers, servers
+
+pytestmark = pytest.mark.mongo
+
+
+@pytest.fixture
+async def store(mongo_uri: str) -> AsyncIterator[MongoStore]:
+    client = connect(mongo_uri)
+    made = MongoStore(client, f"faults_{new_id()}", "this-hub")
+    await made.prepare()
+    yield made
+    await client.drop_database(made.database.name)
+    client.close()
+
+
+# --- done but told failed
+
+
+async def test_fault_3_every_kind_of_write_is_done_and_told_failed(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Created, moved on and deleted: each time the answer is lost, and asking again changes nothing more."""
+    write = store.write
+
+    async def deceiving(kind: type[Any], changes: Any) -> list[Outcome]:
+        await write(kind, changes)
+        raise Unavailable("the answer is lost")
+
+    moved = a_task(state=State.CANCELLED, version=2)
+    for change in (Save(a_task(), 0), Save(moved, 1)):
+        with monkeypatch.context() as lying:
+            lying.setattr(store, "write", deceiving)
+            with pytest.raises(Unavailable):
+                await store.commit([change])
+        assert await store.commit([change]) == [Outcome.DONE]
+    assert await store.page(Task, 10) == [moved]
+
+
+# --- failed before doing
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("failure", [
+    {"closeConnection": True}, {"errorCode": 91}, {"errorCode": 189}, {"errorCode": 11600}, {"errorCode": 64},
+    {"blockConnection": True, "blockTimeMS": 6000},
+], ids=str)
+async def test_fault_4_a_call_that_fails_is_unavailable_and_the_next_one_is_clean(
+    own: Servers, failure: dict[str, Any]
+) -> None:
+    async with own.node(own.ports[0]) as admin:
+        client = connect(own.uri)
+        store = MongoStore(client, f"faults_{new_id()}", "this-hub")
+        await store.prepare()
+        await store.commit([Save(a_task("first"), 0)])
+        calls = {
+            "insert": lambda: store.commit([Save(a_task("second"), 0)]),
+            "update": lambda: store.commit([Save(a_task("first", state=State.CANCELLED, version=2), 1)]),
+            "find": lambda: store.page(Task, 10),
+        }
+        commands = ["insert", "update", "find"] if "blockConnection" not in failure else ["insert"]
+        for name in commands:
+            data = {"failCommands": [name], **failure}
+            await admin.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+            with pytest.raises(Unavailable):
+                await calls[name]()
+            await admin.admin.command("configureFailPoint", "failCommand", mode="off")
+            answer = await answered(calls[name])
+            assert answer == [Outcome.DONE] or name == "find"
+        assert [task.id for task in await store.page(Task, 10)] == ["second", "first"]
+        client.close()
+
+
+async def answered(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Ask until there is an answer: the driver looks for its primary anew, and takes some seconds."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[Servers]:
+    """A server that can be told to fail."""
+    async with servers(tmp_path) as made:
+        yield made
+
+
+# --- rotten state
+
+
+@pytest.mark.parametrize("rotten", [
+    {}, {"state": 5}, {"version": "two"}, {"video": None}, {"lease": {"id": 5}}, {"priority": 2 ** 70 * 1.0},
+], ids=str)
+async def test_fault_30_what_cannot_be_read_is_left_out_and_named_and_everything_else_starts(
+    store: MongoStore, rotten: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.commit([Save(a_task("task-1"), 0), Save(a_task("task-2"), 0)])
+    tasks = store.database["tasks"]
+    if rotten:
+        await tasks.update_one({"_id": "task-1"}, {"$set": rotten})
+    else:
+        await tasks.replace_one({"_id": "task-1"}, {"state": "waiting"})
+    stage = Stage()
+    stage.runner.store = store
+    await stage.start()
+    assert list(stage.core.tasks) == ["task-2"]
+    assert await store.get(Task, "task-1") is None
+    assert [task.id for task in await store.page(Task, 10)] == ["task-2"]
+    assert await tasks.find_one({"_id": "task-1"}) is not None, "somebody may still mend it"
+    named = [record.message for record in caplog.records if "unreadable_record" in record.message]
+    assert named and all("task-1" in line for line in named)
+    await stage.runner.stop()
+    caplog.clear()

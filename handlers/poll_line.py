@@ -128,7 +128,7 @@ class PollLine(Seat):
         except ValueError:
             return self.refuse(Invalid("the query string cannot be read", code="bad_query"))
         if names == self.names and cursor == self.at and not self.subscriber.lagged:
-            if self.subscriber.behind or not wait:
+            if self.subscriber.behind or self.subscriber.pictures or not wait:
                 return self.tell()
             self.timer = self.loop.call_later(wait, self.tell)
         else:
@@ -189,6 +189,7 @@ class PollLine(Seat):
         self.write_topics(topics)
 
     def write_topics(self, topics: list[bytes]) -> None:
+        self.subscriber.take_pictures()  # all that there are are told in any case
         shown = [
             msgspec.json.encode(previews.event(self.rooms, topic, shot))
             for topic in self.subscriber.places for shot in topic.pictures.values()

@@ -36,7 +36,7 @@ class Announcer:
         self.shown = Shown()
         self.news = News(core, topics)
         self.watch = Watch(core, topics)
-        self.previews = Previews(core, topics)
+        self.previews = Previews(core, topics, self.watch)
 
     # --- beginning and end --------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from .core import Core
 from .messages import BadMessage, Picture, Preview, encode
 from .news import OWN
 from .topics import Topic, Topics
+from .watching import Watch
 
 TYPE = b"\x01"
 LARGEST = 128 * 1024  # bytes of one whole message
@@ -38,14 +39,17 @@ class Shot:
 class Previews:
     """What comes in from workers, and goes on to the viewers of the task's topic."""
 
-    def __init__(self, core: Core, topics: Topics) -> None:
+    def __init__(self, core: Core, topics: Topics, watch: Watch) -> None:
         self.core = core
         self.topics = topics
+        self.watch = watch
         self.number = 0
         self.levels: dict[str, tuple[float, float]] = {}
 
     def receive(self, worker: str, raw: bytes, now: float, at: str) -> None:
         """Pass a picture on, or drop it where nobody looks, the lease is over, or there were too many.
+
+        Who polls looks between two polls, too.
 
         Raises:
             BadMessage: it is none.
@@ -55,7 +59,8 @@ class Previews:
         if task is None or task.lease is None or task.lease.worker != worker:
             return
         topic = self.topics.known(f"{OWN}{task.id}")
-        if topic is None or not topic.viewers or not self.pace(preview.lease, now):
+        looked_at = topic is not None and (topic.viewers or preview.lease in self.watch.told)
+        if topic is None or not looked_at or not self.pace(preview.lease, now):
             return
         self.number += 1
         header = Picture(

@@ -71,6 +71,9 @@ class Interim:
     async def send(self, message: bytes) -> None:
         await self.connection.send(message)
 
+    async def show(self, picture: bytes) -> None:
+        await self.connection.show(picture)
+
     async def receive(self) -> bytes | str:
         receiving = asyncio.ensure_future(self.connection.receive())
         try:

@@ -18,12 +18,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from .errors import AttemptFailed, BadInput, Stopped
 from .job import Job, Order, Report, Stats, TaskFunction
+from .previews import Previews, Shown
 from .threads import in_thread, tell
 
 GRACE_S = 2.0  # how long a cancelled task function may take to notice
@@ -36,6 +38,13 @@ Functions = Mapping[str, TaskFunction]
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Parent to child: end the running job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Parent to child: whether somebody looks at the running job."""
+
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class Ended:
     """The pipe is closed: the process is gone."""
 
 
-Reply = Report | Done | Raised | Ended
+Reply = Report | Shown | Done | Raised | Ended
 
 
 class Child:
@@ -71,6 +80,8 @@ class Child:
         self.process: SpawnProcess | None = None
         self.pipe: Connection | None = None
         self.replies: asyncio.Queue[Reply] = asyncio.Queue()
+        self.busy = False
+        self.watched = False
 
     def start(self) -> None:
         """Start the process, unless it runs."""
@@ -86,7 +97,10 @@ class Child:
             target=listen, args=(self.pipe, asyncio.get_running_loop(), self.replies.put_nowait), daemon=True,
         ).start()
 
-    async def run(self, order: Order, on_report: Callable[[Report], None]) -> dict[str, float]:
+    async def run(
+        self, order: Order, on_report: Callable[[Report], None],
+        on_picture: Callable[[Shown], None] = lambda shown: None,
+    ) -> dict[str, float]:
         """Have one order carried out; what its function returned comes back.
 
         When the waiting is cancelled the function is told to stop, and killed if it does not.
@@ -98,15 +112,24 @@ class Child:
         self.start()
         assert self.pipe is not None
         pipe = self.pipe
+        self.watched = order.watched
         try:
             await in_thread(lambda: pipe.send(order))
-            while isinstance(reply := await self.replies.get(), Report):
-                on_report(reply)
+            self.busy = True
+            if self.watched != order.watched:
+                pipe.send(Watch(self.watched))
+            while isinstance(reply := await self.replies.get(), Report | Shown):
+                if isinstance(reply, Report):
+                    on_report(reply)
+                else:
+                    on_picture(reply)
         except OSError:
             reply = Ended()
         except asyncio.CancelledError:
             await self.wind_down(pipe)
             raise
+        finally:
+            self.busy = False
         match reply:
             case Done():
                 return reply.stats
@@ -115,12 +138,19 @@ class Child:
             case Ended():
                 raise AttemptFailed("worker_crashed", await self.last_words())
 
+    def watch(self, on: bool) -> None:
+        """Tell the running job whether somebody looks."""
+        self.watched = on
+        if self.busy and self.pipe is not None:
+            with suppress(OSError):  # its end is noticed elsewhere
+                self.pipe.send(Watch(on))
+
     async def wind_down(self, pipe: Connection) -> None:
         """End the running job: by word, then by force."""
         try:
             pipe.send(Stop())
             async with asyncio.timeout(GRACE_S):
-                while isinstance(await self.replies.get(), Report):
+                while isinstance(await self.replies.get(), Report | Shown):
                     pass
         except (OSError, TimeoutError, asyncio.CancelledError):
             self.kill()
@@ -184,6 +214,10 @@ class Outlet:
                     self.some.clear()
             time.sleep(PACE_S)
 
+    def show(self, shown: Shown) -> None:
+        with self.lock:
+            self.send(shown)
+
     def finish(self, reply: Done | Raised) -> None:
         """Send what still waits, then how it ended."""
         with self.lock:
@@ -193,7 +227,7 @@ class Outlet:
             self.some.clear()
             self.send(reply)
 
-    def send(self, reply: Report | Done | Raised) -> None:
+    def send(self, reply: Report | Shown | Done | Raised) -> None:
         try:
             self.pipe.send(reply)
         except OSError:
@@ -203,25 +237,28 @@ class Outlet:
 def main(pipe: Connection, functions: Functions) -> None:
     """The life of the model's process: one order after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    orders: queue.SimpleQueue[tuple[Order, threading.Event]] = queue.SimpleQueue()
-    threading.Thread(target=obey, args=(pipe, orders), daemon=True).start()
     outlet = Outlet(pipe)
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    threading.Thread(target=obey, args=(pipe, jobs, outlet), daemon=True).start()
     while True:
-        order, stop = orders.get()
-        outlet.finish(perform(functions, Job(order, outlet.report, stop)))
+        outlet.finish(perform(functions, jobs.get()))
 
 
-def obey(pipe: Connection, orders: queue.SimpleQueue[tuple[Order, threading.Event]]) -> None:
-    """Take orders from the parent, and end this process with it."""
-    stop = threading.Event()
+def obey(pipe: Connection, jobs: queue.SimpleQueue[Job], outlet: Outlet) -> None:
+    """Take orders and words about the running one from the parent, and end this process with it."""
+    stop, wanted = threading.Event(), threading.Event()
     try:
         while True:
             match pipe.recv():
                 case Order() as order:
-                    stop = threading.Event()
-                    orders.put((order, stop))
+                    stop, wanted = threading.Event(), threading.Event()
+                    if order.watched:
+                        wanted.set()
+                    jobs.put(Job(order, outlet.report, stop, Previews(outlet.show, wanted)))
                 case Stop():
                     stop.set()
+                case Watch(on):
+                    wanted.set() if on else wanted.clear()
     except (EOFError, OSError):
         os._exit(0)
 

@@ -9,9 +9,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import BadInput, Stopped
+from .previews import Kind, Previews
+
+if TYPE_CHECKING:
+    from .previews import Picture
 
 PHASES = ("segment", "composite", "encode")  # what the hub shows; fetch and upload are not a function's business
 T = TypeVar("T")
@@ -19,7 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One job as it is handed to the process of the model; `inputs` maps purposes to fetched files."""
+    """One job as it is handed to the process of the model; `inputs` maps purposes to fetched files.
+
+    `watched` is whether somebody looks when it begins.
+    """
 
     task: str
     attempt: int
@@ -27,6 +34,7 @@ class Order:
     options: dict[str, Any]
     inputs: dict[str, Path]
     output: Path
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Job:
     order: Order
     send: Callable[[Report], None] = lambda report: None
     stop: threading.Event = field(default_factory=threading.Event)
+    previews: Previews = field(default_factory=Previews)
 
     @property
     def task(self) -> str:
@@ -86,6 +95,22 @@ class Job:
     def cancelled(self) -> bool:
         """True once nobody wants the result; two seconds later the process is ended by force."""
         return self.stop.is_set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks and the next pictures are due: ask once a frame, then `preview` them."""
+        return self.previews.due
+
+    def preview(self, kind: Kind, picture: Picture, frame: int | None = None) -> None:
+        """Show a picture of the frame that is worked on: "original", "mask" or "composite".
+
+        A JPEG or WebP as bytes, or an array that is made small: (height, width) or (height, width, 3) blue, green,
+        red; uint8, or booleans or floats from 0 to 1. While nobody looks, and where it is too early, nothing is done.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        self.previews.offer(kind, picture, frame)
 
     def report(self, phase: str, percent: float, frames_done: int | None = None, message: str = "") -> None:
         """Say how far the work is: a phase out of segment, composite, encode, and percent 0..100 of this function.

@@ -1,7 +1,7 @@
 """The long-poll way to the hub: one request waits for news, others say things meanwhile.
 
-Owns the requests to /api/workers/poll, what came by their answers, and what of it was handled. Requests block in
-threads; who does not wait for one any more breaks it off, so that the hub notices at once.
+Owns the requests to /api/workers/poll and /api/workers/previews, what came by their answers, and what of it was
+handled. Requests block in threads; who does not wait for one any more breaks it off, so that the hub notices at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .errors import Lost, Refused
 from .threads import in_thread
 from .transports import FINAL_STATUSES
 
+POLL, PREVIEWS = "/api/workers/poll", "/api/workers/previews"
 WAIT_S = 25.0
 TIMEOUT_S = 15.0  # for a request, beyond the time that the hub is asked to wait
 LONGEST_ANSWER = 4 * 1024 * 1024
@@ -96,12 +97,14 @@ class Inbox:
 class Exchange:
     """One blocking request on a connection of its own, which another thread can break off."""
 
-    def __init__(self, url: str, token: str, body: bytes, timeout: float) -> None:
+    def __init__(
+        self, url: str, token: str, path: str, body: bytes, timeout: float, content_type: str = "application/json",
+    ) -> None:
         parts = urlsplit(url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self.connection = kind(parts.hostname or "", parts.port, timeout=timeout)
-        self.path = parts.path.rstrip("/") + "/api/workers/poll"
-        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self.path = parts.path.rstrip("/") + path
+        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
         self.body = body
         self.broken = False
 
@@ -146,12 +149,8 @@ class HubCaller:
         body = msgspec.json.encode({
             "session": session, "messages": [msgspec.Raw(message) for message in said], "ack": ack, "wait": wait,
         })
-        exchange = Exchange(self.url, self.token, body, wait + TIMEOUT_S)
         try:
-            status, answer = await in_thread(exchange.carry_out)
-        except asyncio.CancelledError:
-            exchange.break_off()
-            raise
+            status, answer = await carried_out(Exchange(self.url, self.token, POLL, body, wait + TIMEOUT_S))
         except (OSError, HTTPException) as error:
             raise NoAnswer(f"no answer: {type(error).__name__}: {error}") from error
         if status != OK:
@@ -161,6 +160,22 @@ class HubCaller:
             return msgspec.json.decode(answer, type=Polled)
         except (msgspec.DecodeError, RecursionError) as error:
             raise Lost(f"the hub's answer makes no sense: {error}") from error
+
+    async def show(self, picture: bytes) -> None:
+        """Post a preview; whether it arrives does not matter."""
+        with suppress(OSError, HTTPException):
+            await carried_out(
+                Exchange(self.url, self.token, PREVIEWS, picture, TIMEOUT_S, "application/octet-stream")
+            )
+
+
+async def carried_out(exchange: Exchange) -> tuple[int, bytes]:
+    """The answer to a request, which is broken off when the waiting for it is cancelled; raises like `carry_out`."""
+    try:
+        return await in_thread(exchange.carry_out)
+    except asyncio.CancelledError:
+        exchange.break_off()
+        raise
 
 
 def detail_of(answer: bytes) -> str:
@@ -200,6 +215,9 @@ class PollConnection:
             answer = await self.caller.call(self.session, [message], self.inbox.handled, 0)
         self.session = answer.session
         self.inbox.put(answer.messages, answer.ack)
+
+    async def show(self, picture: bytes) -> None:
+        await self.caller.show(picture)
 
     async def receive(self) -> bytes:
         self.inbox.ask()

@@ -190,6 +190,9 @@ class PushConnection:
                 pause *= 2
         self.inbox.put(answer.messages, answer.ack)
 
+    async def show(self, picture: bytes) -> None:
+        await self.transport.caller.show(picture)
+
     async def receive(self) -> bytes:
         self.inbox.ask()
         while not self.inbox.waiting:

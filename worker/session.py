@@ -21,13 +21,14 @@ from msgspec.structs import replace
 from hub import messages
 from hub.messages import (
     PROTOCOL, Accept, Assign, BadMessage, Bye, Cancel, Decline, Drain, FailedAck, Hello, LeaseLost, Message, Model,
-    Offer, Problem, Reconnect, Renew, ResultAck, Status, ToWorker, Welcome, decode, encode,
+    Offer, Problem, Reconnect, Renew, ResultAck, Status, ToWorker, Watching, Welcome, decode, encode,
 )
 
 from .child import Child
 from .errors import Lost, Refused
 from .job import TaskFunction
 from .outbox import Outbox
+from .previews import Shown, packed
 from .transports import Connection, Transport
 from .work import Work
 
@@ -60,6 +61,8 @@ class Session:
         self.reserved: dict[str, tuple[str, float]] = {}  # offer -> task, until when its assignment may come
         self.outbox = Outbox()
         self.news = asyncio.Event()
+        self.pictures: dict[tuple[str, str], bytes] = {}
+        self.picture = asyncio.Event()
         self.session_id = ""
         self.connected = False
         self.come_back_after = 0.0
@@ -195,7 +198,10 @@ class Session:
 
     def duties(self, connection: Connection, welcome: Welcome) -> tuple[Coroutine[Any, Any, None], ...]:
         """What goes on beside reading while a connection stands."""
-        return self.write(connection), self.renew(welcome.renew_s), self.beat(welcome.heartbeat_s)
+        return (
+            self.write(connection), self.renew(welcome.renew_s), self.beat(welcome.heartbeat_s),
+            self.write_pictures(connection),
+        )
 
     async def write(self, connection: Connection) -> None:
         with suppress(Lost, Refused):
@@ -206,6 +212,23 @@ class Session:
                     if isinstance(message, Bye):
                         self.left.set()
                 await self.news.wait()
+
+    def show(self, lease: str, shown: Shown) -> None:
+        """Have a picture sent, unless a newer one of its kind comes first."""
+        self.pictures[lease, shown.kind] = packed(lease, shown)
+        self.picture.set()
+
+    async def write_pictures(self, connection: Connection) -> None:
+        """Beside the messages, so that a picture never holds one up."""
+        with suppress(Lost, Refused):
+            while True:
+                await self.picture.wait()
+                self.picture.clear()
+                while self.pictures:
+                    lease, kind = next(iter(self.pictures))
+                    picture = self.pictures.pop((lease, kind))
+                    if lease in self.works and self.works[lease].watched:
+                        await connection.show(picture)
 
     async def renew(self, every: float) -> None:
         while True:
@@ -243,6 +266,7 @@ class Session:
         else:
             self.outbox.restart(welcome)
             for work in self.works.values():
+                work.watch(False)  # the hub says so again if somebody looks
                 if work.ending is not None:
                     self.post(work.ending)
             if self.draining:
@@ -260,6 +284,9 @@ class Session:
                 self.begin(message)
             case Cancel() | LeaseLost():
                 self.drop(message.lease, getattr(message, "reason", "") or "lease lost")
+            case Watching():
+                if message.lease in self.works:
+                    self.works[message.lease].watch(message.on)
             case ResultAck() | FailedAck():
                 self.forget(message.lease)
             case Reconnect():
@@ -289,7 +316,7 @@ class Session:
         if assign.lease in self.works:
             return
         log.info("task_assigned", task=assign.task, lease=assign.lease, model=assign.model, attempt=assign.attempt)
-        work = self.works[assign.lease] = Work(assign, self.url, self.post)
+        work = self.works[assign.lease] = Work(assign, self.url, self.post, self.show)
         self.settled.clear()
         running = work.running = asyncio.create_task(work.carry_out(self.free_children))
         self.busy.add(running)

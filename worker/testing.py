@@ -44,7 +44,8 @@ class Poll(msgspec.Struct):
 
 
 class FakeHub:
-    """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id.
+    """One worker's hub. `said` is everything that the worker said, in order; `uploads` what it sent, by id; `pictures`
+    are its previews, as they came.
 
     `answers` are statuses for the next HTTP requests instead of the real answers; None lets one through, 0 hangs up.
     `cuts` are numbers of bytes after which the hub hangs up on the next PATCHes; it keeps what has come.
@@ -80,6 +81,7 @@ class FakeHub:
         self.poll_answers: deque[int | None] = deque()
         self.polls = 0
         self.arrivals: asyncio.Queue[str] = asyncio.Queue()
+        self.pictures: asyncio.Queue[bytes] = asyncio.Queue()
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +132,9 @@ class FakeHub:
         """Take in what a worker says on one connection; hello is answered at once."""
         try:
             async for raw in connection:
+                if isinstance(raw, bytes):
+                    self.pictures.put_nowait(raw)
+                    continue
                 message: FromWorker = decode(messages.from_worker, raw)
                 resumed = self.resumes(message) if isinstance(message, Hello) else False
                 if isinstance(message, Hello):

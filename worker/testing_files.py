@@ -1,4 +1,7 @@
-"""The fake hub's files: inputs to fetch and a place for uploads, on real HTTP."""
+"""The files of a fake hub: inputs to fetch, a place for uploads and previews, on threads of their own.
+
+Owns the plain HTTP side of worker/testing; what the hub says and hears is there.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,10 @@ class FileHandler(BaseHTTPRequestHandler):
         if self.path == "/api/workers/poll":
             answering = self.fake_hub.polled(self.headers.get("Authorization", ""), body)
             self.reply(*asyncio.run_coroutine_threadsafe(answering, self.fake_hub_loop).result(60))
+            return
+        if self.path == "/api/workers/previews":
+            self.fake_hub_loop.call_soon_threadsafe(self.fake_hub.pictures.put_nowait, body)
+            self.reply(204, b"")
             return
         status = self.begin() if len(body) == length else 0
         if status is not None:

@@ -29,6 +29,9 @@ class Connection(Protocol):
     async def send(self, message: bytes) -> None:
         """Raises `Lost` or `Refused` when the connection has ended."""
 
+    async def show(self, picture: bytes) -> None:
+        """Send a preview, or lose it; raises `Lost` or `Refused` when the connection has ended."""
+
     async def receive(self) -> bytes | str:
         """The next message; raises `Lost` or `Refused` when the connection has ended."""
 
@@ -85,6 +88,12 @@ class WebSocketConnection:
     async def send(self, message: bytes) -> None:
         try:
             await self.socket.send(message, text=True)
+        except ConnectionClosed as closed:
+            raise end(closed) from closed
+
+    async def show(self, picture: bytes) -> None:
+        try:
+            await self.socket.send(picture)
         except ConnectionClosed as closed:
             raise end(closed) from closed
 

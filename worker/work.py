@@ -24,6 +24,7 @@ from .child import PACE_S, Child
 from .errors import AttemptFailed, LeaseGone
 from .files import Wire
 from .job import Order, Report
+from .previews import Shown
 from .threads import in_thread, tell as tell_loop
 
 FETCHED, MADE = 5.0, 95.0  # percent of the whole task when the inputs are here, and when the result is made
@@ -37,17 +38,23 @@ log = structlog.get_logger(__name__)
 class Work:
     """From assignment to acknowledgement; `ending` is the report that is kept until the hub has it."""
 
-    def __init__(self, assign: Assign, hub_url: str, tell: Callable[[Message], None]) -> None:
+    def __init__(
+        self, assign: Assign, hub_url: str, tell: Callable[[Message], None],
+        show: Callable[[str, Shown], None] = lambda lease, shown: None,
+    ) -> None:
         self.assign = assign
         self.lease = assign.lease
         self.hub_url = hub_url
         self.tell = tell
+        self.show = show
+        self.watched = False
+        self.child: Child | None = None
         self.ending: Result | Failed | None = None
         self.running: asyncio.Task[None] | None = None
 
     async def carry_out(self, children: asyncio.Queue[Child]) -> None:
         """Do the work with the next free child; `ending` says how it went, or stays None where nobody wants to know."""
-        child = await children.get()
+        child = self.child = await children.get()
         try:
             self.ending = await self.attempt(child)
         except LeaseGone as gone:
@@ -59,6 +66,7 @@ class Work:
             log.exception("attempt_broke", lease=self.lease)
             self.ending = self.failed(AttemptFailed("worker_error", f"{type(error).__name__}: {error}"))
         finally:
+            self.child = None
             children.put_nowait(child)
 
     async def attempt(self, child: Child) -> Result:
@@ -72,9 +80,9 @@ class Work:
             folder = Path(name)
             order = Order(
                 self.assign.task, self.assign.attempt, self.assign.model, self.assign.options,
-                await self.fetch(folder), folder / "result.mp4",
+                await self.fetch(folder), folder / "result.mp4", self.watched,
             )
-            stats = await child.run(order, self.reported)
+            stats = await child.run(order, self.reported, lambda shown: self.show(self.lease, shown))
             uploaded = await self.upload(order.output)
         frames = max(0, int(stats.get("frames", 0)))
         artifact = Artifact(purpose=RESULT, upload_id=uploaded.id, sha256=uploaded.sha256, frames=frames)
@@ -132,6 +140,12 @@ class Work:
         share = max(0.0, min(100.0, report.percent)) / 100.0
         frames = None if report.frames_done is None else max(0, report.frames_done)
         self.progress(report.phase, FETCHED + (MADE - FETCHED) * share, frames, plain(report.message))
+
+    def watch(self, on: bool) -> None:
+        """Somebody looks, or nobody any more."""
+        self.watched = on
+        if self.child is not None:
+            self.child.watch(on)
 
     def progress(self, phase: str, percent: float, frames: int | None = None, message: str = "") -> None:
         self.tell(Progress(lease=self.lease, phase=phase, progress=percent, frames_done=frames, message=message))

@@ -13,7 +13,6 @@ import { Workspace } from "./views/workspace.js";
 
 const REFRESH_MS = 15_000; // for what no event tells: places in line and who is ready
 const COME_BACK_MS = 5_000; // after the live connection was told to sign in although the token still counts
-const POLL_AFTER = 3; // failed tries after which the list is asked for over plain HTTP
 
 const language = new Language(localStorage, navigator.languages ?? [navigator.language]);
 const session = new Session(localStorage);
@@ -30,21 +29,16 @@ function open() {
   const library = { videos: new Library("videos", api), backgrounds: new Library("backgrounds", api) };
   const limits = new Limits(api);
   for (const list of Object.values(library)) list.addEventListener("changed", () => limits.refresh());
-  const live = new Live({ url: new URL("/api/live", location.href).href.replace(/^http/, "ws"), token: () => token });
+  const live = new Live({ url: new URL("/api/live", location.href).href, token: () => token });
 
   const refresh = () => {
     if (document.hidden) return;
     models.refresh();
-    if (live.state === "live" && tasks.open.length) api.tasks().then(({ items }) => tasks.merge(items), ignore);
-  };
-  const poll = () => {
-    api.tasks().then(({ items }) => {
-      if (!signal.aborted && live.state !== "live") tasks.replace(items);
-    }, ignore);
+    if (live.up && tasks.open.length) api.tasks().then(({ items }) => tasks.merge(items), ignore);
   };
 
-  live.addEventListener("snapshot", ({ detail }) => tasks.replace(detail.items));
-  live.addEventListener("event", ({ detail }) => tasks.apply(detail));
+  live.addEventListener("snapshot", ({ detail }) => { if (detail.topic === live.topic) tasks.replace(detail.snapshot.items); });
+  live.addEventListener("event", ({ detail }) => { if (detail.topic === live.topic) tasks.apply(detail); });
   // Whether the token is to blame, the API knows: its 401 ends the session; a token that still counts is shown again.
   live.addEventListener("ended", async ({ detail }) => {
     if (detail.code !== 4401) return;
@@ -52,16 +46,15 @@ function open() {
     setTimeout(() => { if (!signal.aborted) live.start(); }, COME_BACK_MS);
   });
   live.addEventListener("state", () => {
-    if (live.state === "live") {
-      models.refresh();
-      for (const list of Object.values(library)) if (!list.known) list.refresh();
-    }
-    if (live.state === "waiting" && live.tries >= POLL_AFTER) poll();
+    if (!live.up) return;
+    models.refresh();
+    for (const list of Object.values(library)) if (!list.known) list.refresh();
   });
-  globalThis.addEventListener("online", () => live.retryNow(), { signal });
+  // Hints, not truths: a hub on this machine is there without any network.
+  for (const hint of ["online", "offline", "pageshow"]) globalThis.addEventListener(hint, () => live.hurry(), { signal });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
-    live.retryNow();
+    live.hurry();
     refresh();
   }, { signal });
   const timer = setInterval(refresh, REFRESH_MS);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 MEDIA = ROOT / "tests" / "media"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 START_S = 60.0
+ARRIVE_S = 15.0
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"  # what Chromium says when interfaces come and go on this machine
 
 
 class HubProcess:
@@ -108,18 +112,33 @@ class Screens:
         self.hub = hub
         self.contexts: list[BrowserContext] = []
         self.complaints: list[str] = []
-        self.tolerated: list[str] = []
+        self.tolerated = [NETWORK_CHANGED]
 
-    async def open(self, language: str = "en-US", width: int = 1280, **look: Any) -> Page:
+    async def open(self, language: str = "en-US", width: int = 1280, url: str = "", **look: Any) -> Page:
         """A fresh visitor's page, at the front door."""
+        page = await self.blank(language, width, url, **look)
+        await self.arrive(page)
+        return page
+
+    async def arrive(self, page: Page) -> None:
+        """Come to the front door; again where the machine's network changed while the page was being loaded."""
+        for _ in range(5):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ARRIVE_S):
+                    await page.goto("/")
+                    await page.wait_for_selector(".frame")
+                    return
+        raise AssertionError(f"the page does not load: {self.complaints}")
+
+    async def blank(self, language: str = "en-US", width: int = 1280, url: str = "", **look: Any) -> Page:
+        """A fresh visitor who has not come yet; `url` is another way to the hub."""
         context = await self.browser.new_context(
-            locale=language, viewport={"width": width, "height": 900}, base_url=self.hub.url, **look,
+            locale=language, viewport={"width": width, "height": 900}, base_url=url or self.hub.url, **look,
         )
         context.set_default_timeout(20_000)
         self.contexts.append(context)
         page = await context.new_page()
         self.listen(page)
-        await page.goto("/")
         return page
 
     def listen(self, page: Page) -> None:

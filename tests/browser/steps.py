@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
+import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Locator, Page, expect
@@ -58,3 +62,23 @@ async def errand(hub: HubProcess, *words: str) -> str:
     output, _ = await process.communicate()
     assert process.returncode == 0
     return output.decode()
+
+
+@asynccontextmanager
+async def worker_process(hub: HubProcess, name: str, module: str, **environment: str) -> AsyncIterator[None]:
+    """A worker of tests/browser, registered under `name`, in a process of its own."""
+    added = await errand(hub, "interface", "add", name)
+    [token] = re.findall(r"[\w-]{43}", added)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tests.browser.{module}"], cwd=ROOT,
+        env={**os.environ, "HUB_URL": hub.url, "WORKER_NAME": name, "WORKER_TOKEN": token, **environment},
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def choose_model(page: Page, name: str) -> None:
+    await page.locator(f'.models label:has([value="{name}"])').click()

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import MEDIA, ROOT, HubProcess, Screens
-from tests.browser.steps import choose_color, errand, order, register, upload
+from tests.browser.conftest import MEDIA, HubProcess, Screens
+from tests.browser.steps import choose_color, choose_model, errand, order, register, upload, worker_process
 
 pytestmark = pytest.mark.browser
-
-
-@asynccontextmanager
-async def gated_worker(hub: HubProcess, gate: Path) -> AsyncIterator[None]:
-    """A worker with the model "gated", which stands still while `gate` is there."""
-    added = await errand(hub, "interface", "add", "gated")
-    [token] = re.findall(r"[\w-]{43}", added)
-    environment = {**os.environ, "HUB_URL": hub.url, "WORKER_TOKEN": token, "GATE": str(gate)}
-    process = subprocess.Popen([sys.executable, "-m", "tests.browser.gated_worker"], cwd=ROOT, env=environment)
-    try:
-        yield
-    finally:
-        gate.unlink(missing_ok=True)
-        process.terminate()
-        process.wait(20)
 
 
 async def someone(screens: Screens) -> Page:
@@ -40,13 +19,13 @@ async def someone(screens: Screens) -> Page:
     await register(page)
     await upload(page, "video", MEDIA / "man-webcam.mp4")
     await choose_color(page)
-    await page.locator('.models label:has([value="gated"])').click()
+    await choose_model(page, "gated")
     return page
 
 
 async def test_p18_the_page_tells_place_time_and_reason(screens: Screens, hub: HubProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    async with gated_worker(hub, gate):
+    async with worker_process(hub, "gated", "gated_worker", GATE=str(gate)):
         gate.touch()
         ann = await someone(screens)
         await order(ann)

@@ -140,3 +140,19 @@ async def test_workers_and_viewers_without_a_websocket_have_previews_too(api: Ap
             refused(await api("POST", "/api/workers/previews", sent, token=person.token), 403, "forbidden")
             refused(await api("POST", "/api/workers/previews", b"x", token=maker.token), 422, "invalid")
             refused(await api("POST", "/api/workers/previews", bytes(LARGEST + 1), token=maker.token), 413, "too_large")
+
+
+async def test_pictures_that_come_between_two_polls_are_in_the_next_one(api: Api) -> None:
+    person = await api.user()
+    async with worker(api) as maker:
+        task, assign = await running(person, maker)
+        topic = f"task:{task}"
+        cursor = (await poll(person, topic))["cursor"]
+        held = asyncio.create_task(poll(person, topic, cursor=cursor, wait=20))
+        assert (await maker.expect(Watching)).on
+        for kind in ("original", "mask", "composite"):
+            await maker.socket.send(preview(assign.lease, kind, frame=3))
+        assert [event["data"]["frame"] for event in (await held)["previews"]] in ([3], [3] * 2, [3] * 3)
+        await eventually(lambda: len(api.hub.runner.topic(task).pictures) == 3)
+        shown = (await poll(person, topic, cursor=cursor))["previews"]
+        assert {event["data"]["kind"] for event in shown} == {"original", "mask", "composite"}

@@ -21,6 +21,12 @@ export class FakeClock {
     return this.#timers.size;
   }
 
+  /** Sleep as a laptop does: time passes, and what came due meanwhile runs late. */
+  sleep(ms) {
+    this.time += ms;
+    this.pass(0);
+  }
+
   /** Let time pass and run what comes due, in order. */
   pass(ms) {
     const end = this.time + ms;
@@ -28,7 +34,7 @@ export class FakeClock {
       const due = [...this.#timers].filter(([, timer]) => timer.at <= end).sort((a, b) => a[1].at - b[1].at)[0];
       if (!due) break;
       this.#timers.delete(due[0]);
-      this.time = due[1].at;
+      this.time = Math.max(this.time, due[1].at);
       due[1].run();
     }
     this.time = end;
@@ -74,6 +80,33 @@ export function fakeSockets() {
       return this.sent.at(-1);
     }
   };
+}
+
+/** Let everything happen that only waits for its turn. */
+export const turn = () => new Promise((resolve) => { setImmediate(resolve); });
+
+/** A fetch whose requests are collected in `.all`; the test answers each, whole or piece by piece. */
+export function fakeFetch() {
+  const all = [];
+  const fetch = (url, { headers, signal }) => new Promise((resolve, reject) => {
+    const address = new URL(url);
+    const request = {
+      path: address.pathname, query: Object.fromEntries(address.searchParams), headers, signal,
+      fail: () => reject(new TypeError("network")),
+      answer: (body, status = 200, more = {}) => resolve(new Response(JSON.stringify(body), { status, headers: more })),
+      /** Begin a body; `send` takes text or bytes, `end` and `cut` finish it. */
+      stream: () => {
+        let body;
+        resolve(new Response(new ReadableStream({ start: (controller) => { body = controller; } })));
+        signal.addEventListener("abort", () => body.error(new DOMException("", "AbortError")), { once: true });
+        const bytes = (data) => (typeof data === "string" ? new TextEncoder().encode(data) : data);
+        return { send: (data) => body.enqueue(bytes(data)), end: () => body.close(), cut: () => body.error(new TypeError("network")) };
+      },
+    };
+    signal.addEventListener("abort", () => reject(new DOMException("", "AbortError")), { once: true });
+    all.push(request);
+  });
+  return Object.defineProperty(Object.assign(fetch, { all }), "last", { get: () => all.at(-1) });
 }
 
 /** An XMLHttpRequest that notes what it was told; the test plays the hub. */

@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 
-import { CONNECT_MS, Live, PONG_MS, QUIET_MS, STEADY_MS, pause } from "../../static/js/live.js";
-import { FakeClock, fakeSockets } from "./fakes.js";
+import { Live, STEADY_MS, pause } from "../../static/js/live.js";
+import { ANSWER_MS, CHECK_MS, QUIET_MS } from "../../static/js/ways.js";
+import { FakeClock, fakeFetch, fakeSockets, turn } from "./fakes.js";
 
-let clock, Sockets, live, heard;
+let clock, Sockets, fetch, live, heard;
 
 beforeEach(() => {
   clock = new FakeClock();
   Sockets = fakeSockets();
-  live = new Live({ url: "ws://hub/api/live", token: () => "TOKEN", WebSocket: Sockets, clock, random: () => 0 });
+  fetch = fakeFetch();
+  live = new Live({
+    url: "http://hub/api/live", token: () => "TOKEN", WebSocket: Sockets, fetch, clock, random: () => 0,
+  });
   heard = [];
-  live.addEventListener("snapshot", ({ detail }) => heard.push({ snapshot: detail.items.map((item) => item.id) }));
+  live.addEventListener("snapshot", ({ detail }) => heard.push({ snapshot: detail.snapshot.items?.map((item) => item.id) }));
   live.addEventListener("event", ({ detail }) => heard.push(detail.offset));
   live.addEventListener("ended", ({ detail }) => heard.push({ ended: detail.code }));
 });
@@ -29,14 +33,14 @@ function signIn() {
 }
 
 function goLive(more = {}) {
-  if (live.state === "idle") live.start();
+  if (live.state === "closed") live.start();
   signIn();
   Sockets.last.say(subscribed(more));
   assert.equal(live.state, "live");
 }
 
 function comeBack() {
-  clock.pass(10_000 - 1);
+  while (live.state === "waiting") clock.pass(50);
   assert.equal(live.state, "connecting");
 }
 
@@ -51,12 +55,12 @@ describe("connecting", () => {
     Sockets.last.say(subscribed({ snapshot: { items: [{ id: "a" }] } }));
     assert.equal(live.state, "live");
     assert.deepEqual(heard, [{ snapshot: ["a"] }]);
-    assert.equal(live.cursor, "e1:4");
+    assert.equal(live.cursor(), "e1:4");
   });
 
   test("gives up a connection on which nothing happens", () => {
     live.start();
-    clock.pass(CONNECT_MS);
+    clock.pass(ANSWER_MS);
     assert.equal(live.state, "waiting");
     assert.ok(Sockets.last.closed);
   });
@@ -84,7 +88,7 @@ describe("order of events (P9, P10)", () => {
     goLive();
     for (const offset of [5, 6, 6, 5, 4, 7]) Sockets.last.say(event(offset));
     assert.deepEqual(heard, [{ snapshot: [] }, 5, 6, 7]);
-    assert.equal(live.cursor, "e1:7");
+    assert.equal(live.cursor(), "e1:7");
   });
 
   test("asks again behind a gap, once, and then tells what was missed", () => {
@@ -111,7 +115,7 @@ describe("order of events (P9, P10)", () => {
   test("a question behind a gap that stays without an answer ends the connection, however busy it is", () => {
     goLive();
     Sockets.last.say(event(7));
-    for (let offset = 8; offset < 8 + CONNECT_MS / 1000; offset += 1) {
+    for (let offset = 8; offset < 8 + ANSWER_MS / 1000; offset += 1) {
       clock.pass(1000);
       if (live.state === "live") Sockets.last.say(event(offset));
     }
@@ -135,10 +139,21 @@ describe("order of events (P9, P10)", () => {
     comeBack();
     signIn();
     Sockets.last.say(subscribed({ offset: 7, recovered: true, events: [event(5), event(7)] }));
-    assert.equal(live.state, "waiting");
-    comeBack();
-    signIn();
-    assert.deepEqual(Sockets.last.lastSent, { type: "subscribe", id: Sockets.last.lastSent.id, topic: "tasks" });
+    assert.equal(live.state, "connecting");
+    assert.deepEqual(Sockets.last.lastSent, { type: "subscribe", id: 3, topic: "tasks" });
+    Sockets.last.say(subscribed({ offset: 7, snapshot: { items: [{ id: "a" }] } }));
+    assert.equal(live.state, "live");
+    assert.deepEqual(heard, [{ snapshot: [] }, 5, { snapshot: ["a"] }]);
+  });
+
+  test("a marker for what was left out counts as that, and is not told", () => {
+    goLive();
+    Sockets.last.say({ ...event(8), type: "merged", data: { first: 5 } });
+    Sockets.last.say(event(9));
+    Sockets.last.say({ ...event(9), type: "merged", data: { first: 7 } });
+    assert.deepEqual(heard, [{ snapshot: [] }, 9]);
+    Sockets.last.say({ ...event(12), type: "merged", data: { first: 11 } });
+    assert.equal(Sockets.last.lastSent.after, "e1:9", "a marker has no gap before it either");
   });
 
   test("other topics, unknown types and binary frames change nothing", () => {
@@ -146,6 +161,7 @@ describe("order of events (P9, P10)", () => {
     Sockets.last.say({ ...event(5), topic: "task:1" });
     Sockets.last.say({ type: "weather", id: 1 });
     Sockets.last.onmessage({ data: new ArrayBuffer(4) });
+    Sockets.last.onmessage({ data: new TextEncoder().encode("\x01\0\0\xff\0nonsense").buffer });
     assert.equal(live.state, "live");
     assert.deepEqual(heard, [{ snapshot: [] }]);
   });
@@ -175,18 +191,21 @@ describe("coming back", () => {
     assert.deepEqual(heard, [{ snapshot: ["a", "gone"] }, { snapshot: ["a"] }, 1]);
   });
 
-  test("waits longer after each failure, and never longer than ten seconds", () => {
+  test("waits longer after each failure, and never longer than ten seconds", async () => {
     live.random = () => 1;
     live.start();
     const waits = [];
     for (let tries = 0; tries < 8; tries += 1) {
       const before = clock.time;
-      Sockets.last.hangUp();
-      const count = Sockets.all.length;
-      while (Sockets.all.length === count) clock.pass(100);
+      if (tries % 4 < 2) Sockets.last.hangUp();
+      else fetch.last.fail();
+      await turn();
+      assert.equal(live.state, "waiting");
+      while (live.state === "waiting") clock.pass(100);
       waits.push(clock.time - before);
     }
     assert.deepEqual(waits, [600, 1200, 2400, 4800, 9600, 10_000, 10_000, 10_000]);
+    assert.deepEqual([Sockets.all.length, fetch.all.length], [5, 4], "each way has its turn");
   });
 
   test("spreads a crowd over the whole wait", () => {
@@ -199,10 +218,7 @@ describe("coming back", () => {
     goLive();
     Sockets.last.hangUp();
     comeBack();
-    goLive();
-    Sockets.last.hangUp();
-    assert.equal(live.tries, 2);
-    comeBack();
+    assert.equal(live.tries, 1);
     goLive();
     clock.pass(STEADY_MS);
     Sockets.last.hangUp();
@@ -214,7 +230,7 @@ describe("coming back", () => {
     clock.pass(QUIET_MS);
     assert.equal(Sockets.last.lastSent.type, "ping");
     Sockets.last.say({ type: "pong", id: Sockets.last.lastSent.id, v: 1 });
-    clock.pass(QUIET_MS + PONG_MS - 1);
+    clock.pass(QUIET_MS + ANSWER_MS - 1);
     assert.equal(live.state, "live");
     clock.pass(1);
     assert.equal(live.state, "waiting");
@@ -224,11 +240,23 @@ describe("coming back", () => {
   test("tries at once when told to", () => {
     live.start();
     Sockets.last.hangUp();
-    live.retryNow();
+    live.hurry();
     assert.equal(live.state, "connecting");
     assert.equal(clock.time, 0);
-    live.retryNow();
+    live.hurry();
     assert.equal(Sockets.all.length, 2);
+  });
+
+  test("comes back when the hub says so, not earlier and not much later", () => {
+    live.random = () => 0.5;
+    goLive();
+    Sockets.last.say({ type: "farewell", v: 1, code: 1012, reason: "the hub restarts", reconnect_after: 7.5 });
+    Sockets.last.hangUp(1012);
+    clock.pass(7500);
+    assert.equal(live.state, "waiting");
+    clock.pass(150);
+    assert.equal(live.state, "connecting");
+    assert.equal(Sockets.all.length, 2, "by a websocket again: the hub was no failure of that");
   });
 
   test("drops a cursor that the hub refuses", () => {
@@ -258,12 +286,132 @@ describe("coming back", () => {
   });
 });
 
+describe("sleep and hints", () => {
+  test("after a sleep it asks whether somebody is there before it gives up", () => {
+    goLive();
+    clock.pass(QUIET_MS);
+    clock.sleep(3_600_000);
+    assert.equal(live.state, "live", "nobody could have answered meanwhile");
+    assert.equal(Sockets.last.lastSent.type, "ping");
+    Sockets.last.say({ type: "pong", id: Sockets.last.lastSent.id, v: 1 });
+    clock.pass(QUIET_MS - 1);
+    assert.equal(live.state, "live");
+  });
+
+  test("and gives up when nobody answers then", () => {
+    goLive();
+    clock.pass(QUIET_MS);
+    clock.sleep(3_600_000);
+    clock.pass(ANSWER_MS);
+    assert.equal(live.state, "waiting");
+  });
+
+  test("a connection that was being opened when the machine fell asleep is opened anew", () => {
+    live.start();
+    Sockets.last.open();
+    clock.sleep(60_000);
+    assert.equal(live.state, "waiting");
+  });
+
+  test("a pause that was slept through is over", () => {
+    goLive();
+    Sockets.last.hangUp();
+    clock.sleep(60_000);
+    assert.equal(live.state, "connecting");
+  });
+
+  test("a hint that the network has changed is looked into, and is no proof", () => {
+    goLive();
+    live.hurry();
+    const { id, type } = Sockets.last.lastSent;
+    assert.equal(type, "ping");
+    Sockets.last.say(event(5));
+    Sockets.last.say({ type: "pong", id, v: 1 });
+    clock.pass(CHECK_MS);
+    assert.equal(live.state, "live");
+    live.hurry();
+    Sockets.last.say(event(6)); // was on its way already
+    clock.pass(CHECK_MS);
+    assert.equal(live.state, "waiting");
+  });
+});
+
+describe("more topics", () => {
+  const of = (topic, more) => ({ ...subscribed(more), topic, snapshot: { id: "t1" } });
+
+  test("each has its own place", () => {
+    goLive();
+    live.follow("task:t1");
+    assert.deepEqual(Sockets.last.lastSent, { type: "subscribe", id: 3, topic: "task:t1" });
+    Sockets.last.say({ ...event(5), topic: "task:t1" });
+    Sockets.last.say(of("task:t1", { epoch: "x1", offset: 7 }));
+    Sockets.last.say({ ...event(8, "x1"), topic: "task:t1" });
+    Sockets.last.say(event(5));
+    assert.deepEqual([live.cursor(), live.cursor("task:t1")], ["e1:5", "x1:8"]);
+    live.unfollow("task:t1");
+    assert.deepEqual(Sockets.last.lastSent, { type: "unsubscribe", id: 4, topic: "task:t1" });
+    Sockets.last.say({ ...event(9, "x1"), topic: "task:t1" });
+    assert.equal(live.cursor("task:t1"), null);
+  });
+
+  test("it is live when all are joined, and comes back to all of them", () => {
+    live.follow("task:t1");
+    live.start();
+    signIn();
+    const [first, second] = Sockets.last.sent.slice(1);
+    Sockets.last.say({ ...subscribed(), id: first.id });
+    assert.equal(live.state, "connecting");
+    Sockets.last.say({ ...of("task:t1", { epoch: "x1" }), id: second.id });
+    assert.equal(live.state, "live");
+    Sockets.last.hangUp();
+    comeBack();
+    signIn();
+    assert.deepEqual(Sockets.last.sent.slice(1).map(({ topic, after }) => [topic, after]), [["tasks", "e1:4"], ["task:t1", "x1:4"]]);
+  });
+
+  test("one that is left while it is waited for is not waited for", () => {
+    live.follow("task:t1");
+    live.start();
+    signIn();
+    Sockets.last.say({ ...subscribed(), id: Sockets.last.sent[1].id });
+    live.unfollow("task:t1");
+    assert.equal(live.state, "live");
+  });
+
+  test("one that there is not is let go, and the others go on", () => {
+    live.follow("task:gone");
+    live.start();
+    signIn();
+    Sockets.last.say({ type: "error", id: Sockets.last.lastSent.id, v: 1, code: "not_found", detail: "" });
+    Sockets.last.say({ ...subscribed(), id: Sockets.last.sent[1].id });
+    assert.equal(live.state, "live");
+    Sockets.last.hangUp();
+    comeBack();
+    signIn();
+    assert.equal(Sockets.last.sent.length, 2);
+  });
+
+  test("a picture is told with its image, once", async () => {
+    const pictures = [];
+    live.addEventListener("picture", ({ detail }) => pictures.push(detail));
+    goLive();
+    live.follow("task:t1");
+    Sockets.last.say(of("task:t1"));
+    const header = { type: "preview", v: 1, topic: "task:t1", id: "t1", attempt: 1, kind: "mask", frame: 3, content_type: "image/jpeg", number: 9, at: "now" };
+    const text = new TextEncoder().encode(JSON.stringify(header));
+    const data = new Uint8Array([1, 0, 0, text.length >> 8, text.length & 255, ...text, 7, 7, 7]);
+    Sockets.last.onmessage({ data: data.buffer });
+    Sockets.last.onmessage({ data: data.buffer });
+    assert.deepEqual(pictures.map(({ kind, frame, image }) => [kind, frame, image.size, image.type]), [["mask", 3, 3, "image/jpeg"]]);
+  });
+});
+
 describe("the end", () => {
   for (const code of [4400, 4401, 4499]) {
     test(`close code ${code} is final`, () => {
       goLive();
       Sockets.last.hangUp(code, "because");
-      assert.equal(live.state, "ended");
+      assert.equal(live.state, "closed");
       clock.pass(60_000);
       assert.equal(Sockets.all.length, 1);
       assert.deepEqual(heard.at(-1), { ended: code });
@@ -282,25 +430,24 @@ describe("the end", () => {
     live.start();
     Sockets.last.open();
     Sockets.last.say({ type: "error", id: 1, v: 1, code: "unauthorized", detail: "" });
-    assert.equal(live.state, "ended");
+    assert.equal(live.state, "closed");
     assert.deepEqual(heard, [{ ended: 4401 }]);
   });
 
   test("stopping closes the socket, forgets the cursor and leaves no timer, in every state", () => {
     const reach = {
-      idle: () => {},
+      closed: () => {},
       connecting: () => live.start(),
       live: () => goLive(),
       waiting: () => { live.start(); Sockets.last.hangUp(); },
-      ended: () => { live.start(); Sockets.last.hangUp(4401); },
     };
     for (const [state, go] of Object.entries(reach)) {
       go();
       assert.equal(live.state, state);
       live.stop();
       live.stop();
-      assert.equal(live.state, "idle");
-      assert.equal(live.cursor, null);
+      assert.equal(live.state, "closed");
+      assert.equal(live.cursor(), null);
       assert.equal(clock.waiting, 0);
     }
   });
@@ -312,7 +459,7 @@ describe("the end", () => {
     signIn();
     live.addEventListener("event", () => live.stop());
     Sockets.last.say(subscribed({ offset: 6, recovered: true, events: [event(5), event(6)] }));
-    assert.equal(live.state, "idle");
+    assert.equal(live.state, "closed");
     assert.deepEqual(heard, [{ snapshot: [] }, 5]);
   });
 });

@@ -14,7 +14,7 @@ from worker.transports import Connection, Transport
 
 FUNCTIONS = (
     tasks.copy, tasks.spin, tasks.deaf, tasks.gate, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget,
-    tasks.chatter, tasks.pid,
+    tasks.chatter, tasks.pid, tasks.show, tasks.unseen,
 )
 
 

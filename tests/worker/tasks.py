@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import numpy as np
+
 from worker.job import Job, Stats
+from worker.previews import Kind
+
+KINDS: tuple[Kind, ...] = ("original", "mask", "composite")
 
 
 def copy(job: Job) -> Stats:
@@ -77,3 +83,28 @@ def pid(job: Job) -> Stats:
     """The result is the number of the process."""
     job.output.write_text(str(os.getpid()))
     return None
+
+
+def show(job: Job) -> Stats:
+    """Shows one set of pictures once somebody looks, and as many as it can when nobody does any more."""
+    grey = np.full((90, 160), 128, np.uint8)
+    while not job.watched and not job.cancelled:
+        time.sleep(0.01)  # a process of its own: there is nothing to wait on but the flag
+    for kind in KINDS:
+        job.preview(kind, grey, 7)
+    job.report("segment", 50.0)
+    while job.previews.wanted.is_set() and not job.cancelled:
+        time.sleep(0.01)
+    for frame in range(100):
+        for kind in KINDS:
+            job.preview(kind, grey, frame)
+    return copy(job)
+
+
+def unseen(job: Job) -> Stats:
+    """Would fail if anybody made a picture of what it shows."""
+    for frame in range(100):
+        assert not job.watched
+        for kind in KINDS:
+            job.preview(kind, b"x" * 10_000_000, frame)
+    return copy(job)

@@ -11,6 +11,7 @@ service calls, from a process of its own:
         options: Mapping[str, Any],   see options.OPTIONS
         on_progress: Callable[[str, float, int], None],   phase, percent 0..100 of this call, frames done
         should_stop: Callable[[], bool],                  asked once a frame
+        viewer: Viewer | None,        is shown frames in small when it wants them; a worker's job is one
     ) -> Stats                        frames, seconds, width, height
 
 Raises `BadInput(code, detail)` for input that will never do (do not try again), `Stopped` when `should_stop` said

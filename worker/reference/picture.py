@@ -71,7 +71,13 @@ class Picture:
 
     def fit(self, short: int) -> tuple[int, int]:
         """The even (width, height) of this shape whose shorter side is `short`, or the own size if that is less."""
-        scale = min(1.0, short / min(self.width, self.height))
+        return self._scaled(min(1.0, short / min(self.width, self.height)))
+
+    def within(self, long: int) -> tuple[int, int]:
+        """The same for the longer side."""
+        return self._scaled(min(1.0, long / max(self.width, self.height)))
+
+    def _scaled(self, scale: float) -> tuple[int, int]:
         return max(2, round(self.width * scale / 2) * 2), max(2, round(self.height * scale / 2) * 2)
 
 

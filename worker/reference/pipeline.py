@@ -10,23 +10,37 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 from av import Packet, VideoFrame
 
 from worker.errors import BadInput, Stopped
+from worker.previews import SIDE, Kind
 
 from .composite import Background, cover, plain, read_picture
 from .models import find_model
 from .options import Options, parse_options
-from .picture import Picture, Plane, matrix, picture
+from .picture import Alpha, Picture, Plane, matrix, picture, planes
 from .video import Reader, Writer
 
 LOOK = 10.0  # percent of the work that a model's look ahead counts as
 SEGMENT = 99.0  # percent when the last picture is done; the rest is completing the file
 
 Report = Callable[[str, float, int], None]
+
+
+class Viewer(Protocol):
+    """Somebody who may look: a worker's job, for one."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether pictures of this frame are wanted."""
+        ...
+
+    def preview(self, kind: Kind, picture: Any, frame: int | None = None) -> None:
+        """Show one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,11 @@ def replace_background(
     options: Mapping[str, Any],
     on_progress: Report,
     should_stop: Callable[[], bool],
+    viewer: Viewer | None = None,
 ) -> Stats:
     """Write `video` with another background to `output`; frames, times, orientation and sound stay.
+
+    `viewer` is asked once a frame whether it wants to see it.
 
     Raises:
         BadInput: the video, the picture, the model's name or an option can never do.
@@ -74,7 +91,10 @@ def replace_background(
                         continue
                     steps.check()
                     shown = picture(item, source.width, source.height)
-                    mixed = behind.mix(shown, refine(segment(shown), shown))
+                    alpha = refine(segment(shown), shown)
+                    mixed = behind.mix(shown, alpha)
+                    if viewer is not None and viewer.watched:
+                        show(viewer, steps.frames, shown, alpha, planes(mixed))
                     mixed.pts, mixed.time_base, mixed.duration = item.pts, item.time_base, item.duration
                     writer.write(mixed)
                     steps.done(source, item)
@@ -85,6 +105,14 @@ def replace_background(
         raise
     on_progress("encode", 100.0, steps.frames)
     return Stats(steps.frames, time.monotonic() - began, width, height)
+
+
+def show(viewer: Viewer, frame: int, original: Picture, alpha: Alpha, composite: Picture) -> None:
+    """One frame in small: what it was, who is in front, and what it became."""
+    width, height = original.within(SIDE)
+    viewer.preview("original", original.bgr(width, height), frame)
+    viewer.preview("mask", cv2.resize(alpha, (width, height), interpolation=cv2.INTER_AREA), frame)
+    viewer.preview("composite", composite.bgr(width, height), frame)
 
 
 def first_frame(video: Path) -> VideoFrame:

@@ -18,7 +18,7 @@ def replace(job: Job) -> Stats:
     try:
         stats = replace_background(
             job.inputs["video"], job.inputs.get("background"), job.output, job.model, job.options,
-            job.report, lambda: job.cancelled,
+            job.report, lambda: job.cancelled, job,
         )
     except BadInput as error:
         raise job.BadInput(error.code, error.detail) from error

@@ -41,7 +41,7 @@ export class Frame {
     this.parts = parts(this.element);
     document.body.replaceChildren(this.element);
     this.parts.language.addEventListener("change", () => language.set(this.parts.language.value));
-    this.parts.live.addEventListener("click", () => this.desk?.live.retryNow());
+    this.parts.live.addEventListener("click", () => this.again());
     this.parts.signOut.addEventListener("click", () => this.signOut());
     language.addEventListener("changed", () => this.update());
     this.update();
@@ -66,6 +66,13 @@ export class Frame {
   /** The mark in the browser's tab: how far the task is that gets done next. */
   mark(text) {
     this.document.title = text ? `${text} · ${this.language.t("app.name")}` : this.language.t("app.name");
+  }
+
+  /** Try now, whatever keeps the connection from it. */
+  again() {
+    const { live } = this.desk;
+    if (live.state === "closed") live.start();
+    else live.hurry();
   }
 
   async signOut() {
@@ -104,8 +111,8 @@ export class Frame {
     const { state } = this.desk.live;
     live.dataset.state = state;
     live.title = this.language.t(`live.hint.${state}`);
-    live.disabled = state !== "waiting";
+    live.disabled = state !== "waiting" && state !== "closed";
     setText(liveText, this.language.t(`live.${state}`));
-    if (state === "live" || state === "waiting") this.say(this.language.t(`live.${state}`));
+    if (state !== "connecting") this.say(this.language.t(`live.${state}`));
   }
 }

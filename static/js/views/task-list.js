@@ -32,8 +32,26 @@ export class TaskList {
     this.parts.problem.replaceWith(this.problem.element);
     this.parts.more.addEventListener("click", () => this.showMore());
     app.tasks.addEventListener("changed", ({ detail }) => this.changed(detail));
+    this.watch(app);
     const tick = setInterval(() => this.tick(), 1000);
     app.signal.addEventListener("abort", () => clearInterval(tick));
+  }
+
+  /** Who looks at which rows, and the pictures that come because of that. */
+  watch({ live, signal }) {
+    this.eye = new IntersectionObserver((seen) => {
+      for (const { target, isIntersecting } of seen) {
+        const row = this.rows.get(target.dataset.id);
+        if (row?.element !== target) continue;
+        row.visible = isIntersecting;
+        row.look();
+      }
+    });
+    const look = () => { for (const row of this.rows.values()) row.look(); };
+    live.addEventListener("picture", ({ detail }) => this.rows.get(detail.id)?.picture(detail));
+    live.addEventListener("state", () => { if (live.up) look(); });
+    document.addEventListener("visibilitychange", look, { signal });
+    signal.addEventListener("abort", () => this.eye.disconnect());
   }
 
   changed({ what, id, before }) {
@@ -55,13 +73,19 @@ export class TaskList {
     for (const [id, row] of this.rows) {
       if (tasks.get(id)) continue;
       row.element.remove();
+      row.leave();
+      this.eye.unobserve(row.element);
       this.rows.delete(id);
     }
     let next = list.firstElementChild;
     for (const task of tasks.list()) {
       let row = this.rows.get(task.id);
-      if (!row) this.rows.set(task.id, row = new TaskRow(this.app, task));
-      else row.update(task);
+      if (!row) {
+        this.rows.set(task.id, row = new TaskRow(this.app, task));
+        this.eye.observe(row.element);
+      } else {
+        row.update(task);
+      }
       if (row.element === next) next = next.nextElementSibling;
       else list.insertBefore(row.element, next);
     }

@@ -3,6 +3,7 @@
 import { ask } from "./ask.js";
 import { icon } from "./icons.js";
 import { poster } from "./media.js";
+import { Previews } from "./previews.js";
 import { ProblemLine } from "./problem.js";
 import { Result } from "./result.js";
 import { element, html, parts, setText } from "../html.js";
@@ -12,6 +13,8 @@ export class TaskRow {
   constructor(app, task) {
     this.app = app;
     this.result = null;
+    this.visible = false;
+    this.looking = false;
     this.element = element(html`
       <li class="task card">
         <div class="task-poster" data-part="poster"></div>
@@ -27,6 +30,7 @@ export class TaskRow {
           </div>
           <p class="task-words" data-part="words"></p>
           <p class="task-message muted" data-part="message"></p>
+          <div data-part="previews"></div>
           <div data-part="failure"></div>
           <div data-part="problem"></div>
           <div class="task-foot">
@@ -43,8 +47,11 @@ export class TaskRow {
         <div class="task-result" data-part="result" hidden></div>
       </li>`);
     this.parts = parts(this.element);
+    this.element.dataset.id = task.id;
     this.failure = new ProblemLine(app.language);
     this.problem = new ProblemLine(app.language);
+    this.previews = new Previews(app.language);
+    this.parts.previews.replaceWith(this.previews.element);
     this.parts.failure.replaceWith(this.failure.element);
     this.parts.problem.replaceWith(this.problem.element);
     this.parts.poster.replaceChildren(poster(task.video, "video"));
@@ -76,10 +83,35 @@ export class TaskRow {
     at.progress.setAttribute("aria-label", language.t("task.progress", { name }));
     setText(at.percent, language.percent(Math.floor(task.progress)));
     setText(at.message, task.state === "processing" ? task.message ?? "" : "");
+    this.previews.element.hidden = task.state !== "processing";
+    this.previews.update(name);
+    this.look();
     this.failure.show(task.state === "failed" && task.problem ? task.problem : null);
     this.updateButtons(name);
     this.tick();
     this.updateResult(before);
+  }
+
+  /** Follow the task itself, for its pictures, while it runs before somebody's eyes. */
+  look() {
+    const { live } = this.app;
+    const { id, state } = this.task;
+    const looking = this.visible && state === "processing" && !document.hidden;
+    if (looking) live.follow(`task:${id}`);
+    else if (this.looking) live.unfollow(`task:${id}`);
+    if (state !== "processing") this.previews.clear();
+    this.looking = looking;
+  }
+
+  picture(picture) {
+    if (this.looking && picture.attempt === this.task.attempt) this.previews.show(picture);
+  }
+
+  /** The row has left the page. */
+  leave() {
+    this.visible = false;
+    this.look();
+    this.previews.clear();
   }
 
   updateButtons(name) {

@@ -108,6 +108,7 @@ class Line:
     def __init__(self, own: socket.socket) -> None:
         self.own = own
         self.woken = asyncio.Event()
+        self.low = 1  # bytes for which the system wakes us
 
     def fileno(self) -> int:
         return self.own.fileno()
@@ -117,11 +118,12 @@ class Line:
 
         The system wakes nobody for less (SO_RCVLOWAT in socket(7)), and makes room for so much.
         """
-        enough = min(GATHER, left)
-        if not self.waiting():
+        enough, there = min(GATHER, left), self.waiting()
+        if there >= enough:
+            return
+        if not there:
             await self.wait_for(1, None)
-        if self.waiting() < enough:
-            await self.wait_for(enough, GATHER_S)
+        await self.wait_for(enough, GATHER_S)
 
     def waiting(self) -> int:
         """How many bytes could be read now."""
@@ -130,7 +132,9 @@ class Line:
         return count
 
     async def wait_for(self, count: int, seconds: float | None) -> None:
-        self.own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        if count != self.low:
+            self.own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self.low = count
         self.woken.clear()
         loop = asyncio.get_running_loop()
         loop.add_reader(self.own, self.woken.set)

@@ -51,6 +51,7 @@ class Files:
         for folder in {*self.folders.values(), self.incoming, self.posters}:
             folder.mkdir(parents=True, exist_ok=True)
         self._pool = ThreadPoolExecutor(THREADS, "files")
+        self._drawer = ThreadPoolExecutor(1, "drawer")
         self._hashers = ThreadPoolExecutor(os.cpu_count() or 1, "hashes")
         self._moving = Lock()
 
@@ -58,12 +59,21 @@ class Files:
         """Run `work` in this object's own threads."""
         return asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
 
+    def submit_drawing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run `work` in the one thread that moves bytes out of sockets.
+
+        One is as fast as the disk. More of them would wait for each other, and the event loop for all, since each piece
+        takes Python's lock a few times.
+        """
+        return asyncio.wrap_future(self._drawer.submit(work, *args, **kwargs))
+
     def submit_hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run `work` in threads that may be busy for long, as many as there are processors."""
         return asyncio.wrap_future(self._hashers.submit(work, *args, **kwargs))
 
     def close(self) -> None:
         """Wait for the threads; nothing can be submitted after that."""
+        self._drawer.shutdown()
         self._pool.shutdown()
         self._hashers.shutdown(cancel_futures=True)
 

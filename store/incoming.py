@@ -22,7 +22,7 @@ from hub.media import Purpose
 from .disk import cut_off, disk_errors, start_writing, sync_folder
 from .hashes import Digest, Hashes
 from .hold import Hold
-from .splice import Pipe
+from .splice import empty_pipe
 
 if TYPE_CHECKING:
     from .files import Files
@@ -123,7 +123,8 @@ class Incoming:
         await self._settle()
         if self._discarded:
             raise NotFound("this upload is gone")
-        moved = await self._do(self._draw, source, most)
+        self._step = self._files.submit_drawing(self._draw, source, most)
+        moved = int(await self._settle())
         self.size += moved
         self._hashes.follow(self.size)
         await self._write_back()
@@ -296,7 +297,7 @@ class Incoming:
         with self._back_to_durable_on_error():
             self._open()
         moved = 0
-        with Pipe() as pipe:
+        with empty_pipe() as pipe:
             while moved < most and (count := pipe.fill(source, most - moved, moved > 0)):
                 with self._back_to_durable_on_error(), self._save_before():
                     pipe.empty(self._file, count)

@@ -8,24 +8,48 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 ROOM = 1024 * 1024  # bytes in the pipe; Linux lets everybody have so many
 PIECE = 64 * 1024
 
 
-class Pipe:
-    """The way from a socket to a file; a context manager, since it is made of two descriptors."""
+kept = threading.local()  # each thread's pipe, which it uses again
 
-    def __enter__(self) -> Pipe:
+
+@contextmanager
+def empty_pipe() -> Iterator[Pipe]:
+    """A pipe with nothing in it, for the block."""
+    pipe: Pipe = getattr(kept, "pipe", None) or Pipe()
+    kept.pipe = None
+    try:
+        yield pipe
+    except BaseException:
+        pipe.close()  # something may have been left in it
+        raise
+    kept.pipe = pipe
+
+
+class Pipe:
+    """The way from a socket to a file."""
+
+    def __init__(self) -> None:
         self.out, self.into = os.pipe2(os.O_CLOEXEC)
         with suppress(OSError):  # a system with many pipes gives out small ones
             fcntl.fcntl(self.into, fcntl.F_SETPIPE_SZ, ROOM)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the descriptors; harmless when called twice."""
+        if self.out < 0:
+            return
         os.close(self.out)
         os.close(self.into)
+        self.out = self.into = -1
 
     def fill(self, source: int, most: int, more: bool) -> int:
         """Take what the non-blocking socket `source` has, up to `most` bytes; 0 where it has nothing for now.

@@ -42,6 +42,11 @@ class Store(Protocol):
     async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
         """Newest first, ids below `before`, at most `limit`; a tuple as a value means "one of"."""
 
+    async def versions(
+        self, kind: type[Any], limit: int, before: str | None = None, **equal: Any
+    ) -> list[tuple[str, int]]:
+        """Ids and versions alone, as `page` has them."""
+
     async def count(self, kind: type[Any], **equal: Any) -> int: ...
 
     async def present(self, kind: type[Any], field: str, values: Sequence[Any], **equal: Any) -> set[Any]:

@@ -1,7 +1,7 @@
 """The runner: makes decisions durable as groups, then carries out what they want, in order.
 
-Owns the journal (what was decided and is not yet durable), the clock's tick, and what the world may see. It is the
-only part of hub/ that awaits. Never decides: what to do comes from the core as effects.
+Owns the journal (what was decided and is not yet durable), the clock's tick, and what the world may see. Here, and in
+the duties beside it (verify, elsewhere, sweeper), hub/ awaits. Never decides: what to do comes from the core as effects.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import structlog
 from .announcer import Announcer
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
+from .elsewhere import OPEN, Elsewhere
 from .errors import Conflict, Unavailable
 from .interface import Interface, OfferedModel
-from .journal import Entry, Key, Unsaid, gather, key, stands, tasks_in
+from .journal import Entry, Key, Unsaid, gather, key, stands
 from .media import Media, Mismatch
-from .messages import DELETED, PROGRESSED, UPDATED
+from .messages import PROGRESSED, UPDATED
 from .ports import Clock, Store
 from .resuming import ID as LIVE, LiveEnd
 from .task import State, Task
@@ -32,8 +33,6 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 TICK_S, TELL_S = 0.25, 2.0  # how often the core is told the time, and waiting tasks are looked at for news
-LOOK_AGAIN_S = 10.0  # after the start; no write is under way for longer
-OPEN = (State.WAITING, State.PROCESSING)
 LEARNED = 200  # tasks completed before the start from which it is learned how long work takes
 CLOSE_RESTART = 1012
 FAREWELL_S = 2.0  # how long a stopping hub waits for the database
@@ -80,7 +79,7 @@ class Runner:
         self.journal: list[Entry] = []
         self.committing: list[Entry] = []
         self.unsaid = Unsaid()
-        self.adopting: set[str] = set()
+        self.elsewhere = Elsewhere(self)
         self.healthy = False
         self.stopping = self.ended = False
         self.live_version = 0  # the version of the record of where topics end: whose it is
@@ -98,7 +97,7 @@ class Runner:
         self.core.boot(reversed(open_tasks), models, now, interfaces, reversed(ended))
         resumed = self.announcer.begin(await self.recall(), open_tasks, await self.newest())
         self.healthy = True
-        for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever(), self.look_again()):
+        for duty in (self.commit_forever(), self.tick_forever(), self.tell_forever(), self.elsewhere.look_again()):
             self.own(duty)
         log.info("tasks_loaded", open=len(open_tasks), models=len(models), topics_resumed=resumed)
 
@@ -222,7 +221,7 @@ class Runner:
                 for entry in self.committing:
                     self.conclude(entry, refused)
                 self.committing = []
-                self.reload(refused)
+                self.elsewhere.reload(refused)
 
     async def commit(self, changes: list[Save | Delete]) -> dict[Key, Outcome]:
         """Make changes durable, however often it takes; what was refused comes back by kind and id."""
@@ -256,16 +255,6 @@ class Runner:
             entry.others = [effect for effect in entry.others if stands(effect, tasks)]
         self.release(entry)
 
-    def reload(self, refused: dict[Key, Outcome]) -> None:
-        """Another process moved these tasks, or knows these models and workers: believe the store."""
-        for (kind, id), outcome in refused.items():
-            if kind is Task:
-                if outcome is Outcome.MISSED:
-                    log.warning("task_moved_elsewhere", task=id)
-                self.adopt(id)
-            elif kind is OfferedModel or kind is Interface:
-                self.own(self.adopt_record(kind, id))
-
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Ask the store for something, however often it takes."""
         delay = 0.05
@@ -275,61 +264,6 @@ class Runner:
             except Unavailable:
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)
-
-    async def adopt_record(self, kind: type[OfferedModel] | type[Interface], name: str) -> None:
-        record = await self.ask(lambda: self.store.get(kind, name))
-        if isinstance(record, OfferedModel):
-            self.core.models[name] = record
-        elif record is not None:
-            self.decide(self.core.know(record, self.clock.now()))
-
-    def adopt(self, task_id: str) -> None:
-        """Believe the store about a task, as soon as it can be asked."""
-        if task_id not in self.adopting:
-            self.adopting.add(task_id)
-            self.own(self.read_again(task_id))
-
-    async def read_again(self, task_id: str) -> None:
-        try:
-            task = await self.reading(task_id)
-        finally:
-            self.adopting.discard(task_id)
-        shown, now = self.shown.open.get(task_id), self.clock.now()
-        if task is not None:
-            self.core.adopt(task, now)
-            self.decide([Publish(self.core.tasks.get(task_id, task), UPDATED), *self.core.dispatch(now)])
-        else:
-            self.core.forget(task_id)
-            self.decide([Publish(shown, DELETED)] if shown is not None else [])
-
-    async def reading(self, task_id: str) -> Task | None:
-        """A task as it is stored, read until nothing that was decided here meanwhile can be newer."""
-        while True:
-            while task_id in self.undurable():
-                await self.decide([])
-            believed = self.core.work.believed(task_id)
-            task = await self.ask(lambda: self.store.get(Task, task_id))
-            if self.core.work.believed(task_id) == believed:
-                return task
-
-    def undurable(self) -> set[str]:
-        """The tasks of which something was decided that is not durable yet."""
-        return tasks_in([*self.committing, *self.journal])
-
-    async def look_again(self) -> None:
-        """What the process before this one had asked for may have been written after this one had read."""
-        await asyncio.sleep(LOOK_AGAIN_S)
-        undurable, believed = self.undurable(), self.core.work.beliefs()
-        stored = await self.ask(self.open_versions)
-        for task_id in (believed.keys() | stored.keys()) - undurable:
-            before, now = believed.get(task_id, 0), self.core.work.believed(task_id)
-            if before == now != stored.get(task_id, 0):
-                log.warning("task_moved_elsewhere", task=task_id)
-                self.adopt(task_id)
-
-    async def open_versions(self) -> dict[str, int]:
-        """The version of every open task, as stored."""
-        return {task.id: task.version async for page in self.pages(Task, state=OPEN) for task in page}
 
     # --- carrying out -------------------------------------------------------------------------------------------
 

@@ -109,10 +109,6 @@ class Workload:
         known = self.tasks.get(task_id) or self.ended.get(task_id)
         return 0 if known is None else self.pacing.stored_version(known)
 
-    def beliefs(self) -> dict[str, int]:
-        """The same for all open tasks."""
-        return {task_id: self.pacing.stored_version(task) for task_id, task in self.tasks.items()}
-
     def leased(self, lease_id: str) -> Task | None:
         """The task that a current lease is for."""
         return self.tasks.get(self.leases.get(lease_id, ""))

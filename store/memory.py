@@ -71,6 +71,11 @@ class MemoryStore:
         ids = sorted((id for id, document in documents.items() if matches(document, query)), reverse=True)
         return [to_record(kind, documents[id]) for id in ids[:limit]]
 
+    async def versions(
+        self, kind: type[Any], limit: int, before: str | None = None, **equal: Any
+    ) -> list[tuple[str, int]]:
+        return [(record.id, record.version) for record in await self.page(kind, limit, before, **equal)]
+
     async def count(self, kind: type[Any], **equal: Any) -> int:
         await self.ping()
         query = to_filter(equal)

@@ -174,6 +174,16 @@ class MongoStore:
 
         return readable(kind, await self.ask(read))
 
+    async def versions(
+        self, kind: type[Any], limit: int, before: str | None = None, **equal: Any
+    ) -> list[tuple[str, int]]:
+        async def read() -> list[dict[str, Any]]:
+            cursor = self.durable[kind].find(query(kind, equal, before), {"version": 1}).sort("_id", -1).limit(limit)
+            found: list[dict[str, Any]] = await cursor.to_list(None)
+            return found
+
+        return [(document["_id"], int(document.get("version", 0))) for document in await self.ask(read)]
+
     async def count(self, kind: type[Any], **equal: Any) -> int:
         return int(await self.ask(lambda: self.durable[kind].count_documents(query(kind, equal))))
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from hub import runner as running
+from hub import elsewhere, runner as running
 from hub.effects import Delete, Save
 from hub.messages import CANCELLED, CREATED, DELETED, UPDATED, Offer
 from hub.task import State, Task
@@ -24,7 +24,7 @@ R = TypeVar("R")
 async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A runner that is not started and looks again soon; time passes only when the test says so."""
     monkeypatch.setattr(running, "TICK_S", 3600)
-    monkeypatch.setattr(running, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(elsewhere, "LOOK_AGAIN_S", 0.05)
     stage = Stage()
     yield stage
     stage.store.open.set()
@@ -102,7 +102,7 @@ async def test_p9_what_became_durable_while_the_store_was_read_is_not_undone(
         return found
 
     monkeypatch.setattr(stage.store, "get", slow_get)
-    stage.runner.adopt("task-1")
+    stage.runner.elsewhere.adopt("task-1")
     await begun.wait()
     await stage.runner.decide(stage.core.cancel(a_task(), stage.clock.now()))
     for reading in readings:
@@ -120,7 +120,7 @@ async def test_p9_what_is_not_durable_yet_is_waited_for_before_the_store_is_read
     stage.store.hold()
     done = stage.runner.decide(stage.core.cancel(a_task(), stage.clock.now()))
     await stage.store.entered.wait()
-    stage.runner.adopt("task-1")
+    stage.runner.elsewhere.adopt("task-1")
     stage.store.open.set()
     await done
     await stage.settled()
@@ -131,8 +131,8 @@ async def test_a_task_is_adopted_once_however_often_it_was_found_moved(stage: St
     await stage.start()
     await submit_elsewhere(stage)
     watcher = stage.watch()
-    stage.runner.adopt("task-1")
-    stage.runner.adopt("task-1")
+    stage.runner.elsewhere.adopt("task-1")
+    stage.runner.elsewhere.adopt("task-1")
     await stage.settled()
     await watcher.see(UPDATED)
 

@@ -15,6 +15,7 @@ from hub import messages, task as moves
 from hub.core import Core
 from hub.dispatcher import Dispatcher
 from hub.effects import Delete, Effect, Outcome, Publish, Save
+from hub.elsewhere import Elsewhere
 from hub.runner import Runner
 from hub.session import WorkerSession
 from hub.task import Lease, LeaseLost, State, Task
@@ -251,8 +252,8 @@ def stale_snapshot() -> Iterator[None]:
 def one_look() -> Iterator[None]:
     """What the process before had asked for and was written late is never looked for."""
 
-    async def look_again(self: Runner) -> None:
+    async def look_again(self: Elsewhere) -> None:
         pass
 
-    with patch.object(Runner, "look_again", look_again):
+    with patch.object(Elsewhere, "look_again", look_again):
         yield

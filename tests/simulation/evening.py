@@ -36,7 +36,7 @@ def unrest(world: World) -> Iterator[str]:
     if hub is None or not hub.ready:
         yield "the hub is not up"
         return
-    if hub.journal or hub.committing or hub.adopting or hub.core.work.verifying or hub.creating:
+    if hub.journal or hub.committing or hub.elsewhere.adopting or hub.core.work.verifying or hub.creating:
         yield "the hub has something to write or to look into"
     if not hub.looked_again:
         yield "what the hub before this one has asked for may still be written"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.core import Core, Link
 from hub.effects import Effect, Publish
+from hub.elsewhere import Elsewhere
 from hub.errors import MediaRefused, Unavailable
 from hub.interface import Interface
 from hub.media import Facts, Previews, Purpose
@@ -81,6 +82,7 @@ class SimulatedHub(Runner):
         verifier: Any = Verifier(store, Files(), self.probe)  # type: ignore[arg-type]
         self.receive, core.receive = core.receive, self.listen  # type: ignore[method-assign]
         super().__init__(core, store, clock, views, Topics(life.name), verifier)
+        self.elsewhere = SimulatedElsewhere(self)
         self.rooms: Any = SimpleNamespace(runner=self, store=store, clock=clock, views=views)
 
     async def come_up(self) -> None:
@@ -150,14 +152,22 @@ class SimulatedHub(Runner):
         self.world.watch.published(self, effect)
         super().publish(effect)
 
+
+class SimulatedElsewhere(Elsewhere):
+    """What the watch has to know of readings."""
+
+    def __init__(self, hub: SimulatedHub) -> None:
+        super().__init__(hub)
+        self.hub = hub
+
     async def read_again(self, task_id: str) -> None:
-        self.world.watch.distrust(task_id)
+        self.hub.world.watch.distrust(task_id)
         await super().read_again(task_id)
-        self.world.watch.distrust(task_id)
+        self.hub.world.watch.distrust(task_id)
 
     async def look_again(self) -> None:
         await super().look_again()
-        self.looked_again = True
+        self.hub.looked_again = True
 
 
 def links(task: Task, lease: str) -> Link:

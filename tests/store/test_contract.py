@@ -140,6 +140,8 @@ async def test_pages_are_newest_first_and_continue_below_a_cursor(store: Store) 
     assert [task.id for task in await store.page(Task, 4, "006", owner="owner")] == ["005", "004", "003", "002"]
     waiting = await store.page(Task, 10, state=(State.WAITING, State.PROCESSING))
     assert [task.id for task in waiting] == ["009", "007", "005", "003", "001"]
+    versions = await store.versions(Task, 2, "008", state=(State.WAITING, State.PROCESSING))
+    assert versions == [("007", tasks[7].version), ("005", tasks[5].version)]
     assert await store.count(Task, state=State.FAILED, owner="owner") == 5
     assert await store.page(Task, 10, owner="nobody") == []
 

@@ -1,7 +1,7 @@
 """The runner: makes decisions durable as groups, then carries out what they want, in order.
 
 Owns the journal (what was decided and is not yet durable), the clock's tick, and what the world may see. Here, and in
-the duties beside it (verify, elsewhere, sweeper), hub/ awaits. Never decides: what to do comes from the core as effects.
+the duties beside it (verify, elsewhere, sweeper), hub/ awaits. Never decides: what to do comes from the core.
 """
 
 from __future__ import annotations

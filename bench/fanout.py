@@ -28,6 +28,7 @@ from .stage import cpu_seconds, free_port, load, percentiles, say_result
 from .wire import Talk
 
 PEERS = ("hub", "nchan", "ws", "uws", "tornado")
+QUICK = ("one_topic", "own_topics", "long_polls"), ("hub", "nchan", "tornado")  # scenes and peers of a quick run
 SERVER_CORE = "0"
 
 
@@ -255,7 +256,7 @@ async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, 
     }
     result: dict[str, Any] = {"bench": "fanout", "load": load(), "without": without}
     for scene, run in scenes.items():
-        if only and scene != only:
+        if only and scene != only or quick and not only and scene not in QUICK[0]:
             continue
         measured = result[scene] = {}
         among = few if "poll" in scene or "idle" in scene else ("hub",) if scene == "herd" else tuple(peers)
@@ -273,6 +274,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--only", default="", help="one scene")
-    parser.add_argument("--peers", default=",".join(PEERS), help="some of the peers, with commas between")
+    parser.add_argument("--peers", default="", help="some of the peers, with commas between")
     chosen = parser.parse_args()
-    say_result(measure(chosen.quick, chosen.only, tuple(chosen.peers.split(","))), 900.0)
+    peers = tuple(chosen.peers.split(",")) if chosen.peers else QUICK[1] if chosen.quick else PEERS
+    say_result(measure(chosen.quick, chosen.only, peers), 900.0)

@@ -22,12 +22,11 @@ def stamp() -> str:
 
 async def obey_forever(publish: Callable[[int], None], topics: int) -> None:
     """Publish by the topic's number, as told, until the input ends."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str] = asyncio.Queue()
-    loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     steady: asyncio.Task[None] | None = None
-    while line := await lines.get():
-        word, _, number = line.strip().partition(" ")
+    while line := await lines.readline():
+        word, _, number = line.decode().strip().partition(" ")
         if steady is not None:
             steady.cancel()
             steady = None

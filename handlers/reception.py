@@ -78,6 +78,7 @@ class Reception:
             await self.recover()
             if gives_way(self.size, offset):
                 await self.send_away()
+                self.check_complete()
             check_open(self.upload)
             check_offset(self.upload, self.size, offset, coming)
             await self.incoming.hold(algorithm)
@@ -88,6 +89,7 @@ class Reception:
         async with self.turn:
             await self.recover()
             await self.send_away()
+            self.check_complete()
             return self.incoming.durable
 
     async def send_away(self) -> None:
@@ -168,6 +170,7 @@ class Reception:
             if self.visitor is visitor:
                 self.visitor = None
                 await self.save()
+                self.check_complete()
 
     async def drop_chunk(self, visitor: Visitor) -> None:
         """The body was not what it should be: nothing of it stays."""
@@ -233,6 +236,11 @@ class Reception:
             raise
         effects = self.rooms.receptions.book.accept(self.upload, record, self.rooms.clock.wall())
         await self.rooms.runner.carry_out(effects)
+
+    def check_complete(self) -> None:
+        """Look into the file, if a request that went before its end has brought the last byte."""
+        if self.complete:
+            self.check()
 
     def check(self) -> asyncio.Future[None]:
         """All bytes of an upload that is known by its id are here; done when it is a record or rejected."""

@@ -236,7 +236,8 @@ class Core:
         """The worker takes what it was offered: a lease, stored before the assignment goes out."""
         task = self.offers.take(session, message.offer)
         if task is None:
-            return [Send(session.id, messages.Problem(code="offer_gone", detail=f"offer {message.offer} is over"))]
+            detail = f"offer {message.offer} is over"
+            return [Send(session.id, messages.Problem(code="offer_gone", detail=detail, offer=message.offer))]
         lease = Lease(self.new_id(), session.worker, now + self.rules.lease_s)
         after = self.work.assign(task, lease, now)
         session.begin(lease.id, after)

@@ -196,10 +196,11 @@ class Reconnect(Message, tag="reconnect"):
 
 
 class Problem(Message, tag="problem"):
-    """A message could not be used; `code` is stable, `detail` is for the worker's log."""
+    """A message could not be used; `code` is stable, `detail` is for the worker's log, `offer` the one it is about."""
 
     code: str
     detail: str = ""
+    offer: str | None = None
 
 
 class Ack(Message, tag="ack"):

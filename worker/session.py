@@ -57,7 +57,7 @@ class Session:
         self.free_children: asyncio.Queue[Child] = asyncio.Queue()
         self.works: dict[str, Work] = {}
         self.busy: set[asyncio.Task[None]] = set()
-        self.reserved: dict[str, float] = {}
+        self.reserved: dict[str, tuple[str, float]] = {}  # offer -> task, until when its assignment may come
         self.outbox = Outbox()
         self.news = asyncio.Event()
         self.session_id = ""
@@ -230,7 +230,7 @@ class Session:
     def promised(self) -> int:
         """Offers accepted lately whose assignment has not come."""
         now = time.monotonic()
-        self.reserved = {task: until for task, until in self.reserved.items() if until > now}
+        self.reserved = {offer: (task, until) for offer, (task, until) in self.reserved.items() if until > now}
         return len(self.reserved)
 
     # --- hearing ------------------------------------------------------------------------------------------------
@@ -269,6 +269,7 @@ class Session:
                 log.info("hub_drains", reason=message.reason)
             case Problem():
                 log.info("hub_reported_problem", code=message.code, detail=message.detail)
+                self.reserved.pop(message.offer or "", None)
 
     def consider(self, offer: Offer) -> None:
         """Promise a slot, or say why not."""
@@ -279,12 +280,12 @@ class Session:
         elif self.free < 1:
             self.post(Decline(offer=offer.offer, reason="no free slot"))
         else:
-            self.reserved[offer.task] = time.monotonic() + 2 * offer.deadline_s
+            self.reserved[offer.offer] = offer.task, time.monotonic() + 2 * offer.deadline_s
             self.post(Accept(offer=offer.offer))
 
     def begin(self, assign: Assign) -> None:
         """Start the work on a lease."""
-        self.reserved.pop(assign.task, None)
+        self.reserved = {offer: kept for offer, kept in self.reserved.items() if kept[0] != assign.task}
         if assign.lease in self.works:
             return
         log.info("task_assigned", task=assign.task, lease=assign.lease, model=assign.model, attempt=assign.attempt)

@@ -114,7 +114,8 @@ def test_an_offer_is_good_for_one_acceptance(world: World) -> None:
     world.join(slots=2)
     offer = only(world.submit(), Offer).offer
     assert only(world.say(Accept(offer=offer)), Assign).task == "task-1"
-    assert only(world.say(Accept(offer=offer)), Problem).code == "offer_gone"
+    problem = only(world.say(Accept(offer=offer)), Problem)
+    assert (problem.code, problem.offer) == ("offer_gone", offer)
 
 
 def test_nobody_can_accept_what_was_offered_to_another(world: World) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Changes = Sequence[Save | Delete]
 TIMEOUT_S = 4.0
+LATEST_S = 4.0  # how much later than it should what a dead hub has asked for is written
 
 
 class Disk:
@@ -37,6 +38,7 @@ class Disk:
         self.asked: set[Promise[list[Outcome]]] = set()
         self.away_until = 0.0
         self.late_writes = 0
+        self.gone_silently: set[str] = set()
         self.deleted: set[tuple[type[Any], str]] = set()
 
     def remember(self, record: Any) -> None:
@@ -105,6 +107,7 @@ class SimulatedStore(MemoryStore):
     async def commit(self, changes: Changes) -> list[Outcome]:
         """Write, kind by kind as the real store does, and hear what became of it, or not."""
         world, kernel = self.world, self.world.kernel
+        world.nemesis.commit_begins()
         answer: Promise[list[Outcome]] = Promise(kernel)
         fault = world.random.choice(("before", "after", "part", "late")) if self.failing() else ""
         way = world.disk.latency() + (world.random.uniform(0.0, 1.0) if fault == "late" else 0.0)
@@ -126,12 +129,18 @@ class SimulatedStore(MemoryStore):
     def write(self, changes: Changes, fault: str, answer: Promise[list[Outcome]]) -> None:
         """The database's own moment: what was asked for becomes durable, whoever may still wait for it."""
         world = self.world
+        dead = world.hub is None or world.hub_number != self.number
+        if dead and fault != "late" and "late_writes" in world.plan.faults:
+            again = partial(self.write, changes, "late", answer)  # perhaps when the next hub has begun
+            world.kernel.after(world.random.uniform(0.0, LATEST_S), again, world.disk.life)
+            return
         if world.hub_number != self.number:
             if "late_writes" not in world.plan.faults:
                 return
             world.tell("a commit of the dead hub.%d is written only now", self.number)
             world.disk.late_writes += 1
             world.seen["write of a dead hub"] += 1
+            self.world.disk.gone_silently |= {id_of(change) for change in changes if isinstance(change, Delete)}
         kinds = list(dict.fromkeys(kind_of(change) for change in changes))
         reached = world.random.randrange(len(kinds)) if fault == "part" and kinds else len(kinds)
         outcomes = []

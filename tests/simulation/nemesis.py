@@ -27,10 +27,11 @@ EVERY_S = {  # mean seconds between two strikes
 
 
 class Nemesis:
-    """All that strikes by itself."""
+    """All that strikes by itself; `lurking` while the next commit is waited for, to kill the hub amid it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.lurking = False
 
     def begin(self) -> None:
         for name in EVERY_S:
@@ -90,6 +91,18 @@ class Nemesis:
     # --- processes ----------------------------------------------------------------------------------------------
 
     def hub_crashes(self) -> None:
+        """At any moment, or when something is on its way to the database next."""
+        if self.world.chance(0.5):
+            self.kill()
+        else:
+            self.lurking = True
+
+    def commit_begins(self) -> None:
+        if self.lurking and not self.world.calm:
+            self.lurking = False
+            self.world.kernel.after(self.world.random.uniform(0.0, 0.02), self.kill, self.world.kernel.world)
+
+    def kill(self) -> None:
         self.world.tell("kill -9 of the hub")
         self.world.end_hub(self.world.random.choice((0.05, 0.5, 2.0, 6.0)))
 

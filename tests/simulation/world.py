@@ -28,7 +28,7 @@ from .workers import Worker
 MORNING = 1_700_000_000.0  # the wall clock when a simulation begins
 TOLD = 400  # last lines of the story that are kept
 TICK_S = 0.5
-LOOK_AGAIN_S = 8.0
+LOOK_AGAIN_S = 12.0  # no write of a dead hub comes later
 HISTORY = 40  # events that a topic keeps, so few that viewers do miss some
 
 

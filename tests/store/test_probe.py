@@ -549,3 +549,17 @@ async def test_every_fact_can_be_checked() -> None:
         "width", "height", "fps", "frames", "duration", "rotation", "codec", "pixel_format", "container", "audio_codec",
         "variable",
     }
+
+
+async def test_the_fork_server_ends_without_a_word_when_its_hub_is_killed() -> None:
+    script = (
+        "import os, signal, socket\n"
+        "from store.probe_child import ForkServer\n"
+        "hub, control = socket.socketpair()\n"
+        "hub.close()\n"
+        "ForkServer(control, None).run()\n"
+        "os.kill(os.getpid(), signal.SIGCHLD)  # a child of it has ended just now\n"
+    )
+    pipe = asyncio.subprocess.PIPE
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", script, cwd=ROOT, stderr=pipe)
+    assert ((await server.communicate())[1], server.returncode) == (b"", 0)

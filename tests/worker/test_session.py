@@ -138,6 +138,15 @@ async def test_offers_beyond_the_slots_are_declined(hub: FakeHub, gate: Path) ->
         assert (await hub.expect(Decline, offer=offer.offer)).reason == "no model nothing-like-it"
 
 
+async def test_a_slot_that_was_promised_too_late_is_free_again(hub: FakeHub) -> None:
+    async with serving(hub):
+        offer = await hub.offer("copy")
+        await hub.expect(Accept, offer=offer.offer)
+        await hub.send(Problem(code="offer_gone", offer=offer.offer))
+        again = await hub.offer("copy")
+        await hub.expect(Accept, offer=again.offer)
+
+
 async def test_repeated_messages_change_nothing(hub: FakeHub) -> None:
     async with serving(hub):
         await hub.expect(Hello)

@@ -76,8 +76,7 @@ class Reception:
         """
         async with self.turn:
             await self.recover()
-            if gives_way(self.size, offset):
-                await self.send_away()
+            if gives_way(self.size, offset) and await self.send_away():
                 self.check_complete()
             check_open(self.upload)
             check_offset(self.upload, self.size, offset, coming)
@@ -92,13 +91,15 @@ class Reception:
             self.check_complete()
             return self.incoming.durable
 
-    async def send_away(self) -> None:
+    async def send_away(self) -> bool:
+        """Whether anybody was there; what has come is saved."""
         visitor, self.visitor = self.visitor, None
         if visitor is not None:
             try:
                 await self.save()
             finally:
                 visitor.sent_away()
+        return visitor is not None
 
     async def learn(self) -> None:
         """Know how much there is."""

@@ -74,8 +74,8 @@ class Reception:
         """
         async with self.turn:
             await self.recover()
-            if gives_way(self.size, offset):
-                await self.send_away()
+            if gives_way(self.size, offset) and await self.send_away():
+                self.check_complete()
             check_open(self.upload)
             check_offset(self.upload, self.size, offset, coming)
             await self.incoming.hold(algorithm)
@@ -86,15 +86,18 @@ class Reception:
         async with self.turn:
             await self.recover()
             await self.send_away()
+            self.check_complete()
             return self.incoming.durable
 
-    async def send_away(self) -> None:
+    async def send_away(self) -> bool:
+        """Whether anybody was there; what has come is saved."""
         visitor, self.visitor = self.visitor, None
         if visitor is not None:
             try:
                 await self.save()
             finally:
                 visitor.sent_away()
+        return visitor is not None
 
     async def learn(self) -> None:
         """Know how much there is."""
@@ -180,6 +183,7 @@ class Reception:
             if self.visitor is visitor:
                 self.visitor = None
                 await self.save()
+                self.check_complete()
 
     async def drop_chunk(self, visitor: Visitor) -> None:
         """The body was not what it should be: nothing of it stays."""
@@ -245,6 +249,11 @@ class Reception:
             raise
         effects = self.rooms.receptions.book.accept(self.upload, record, self.rooms.clock.wall())
         await self.rooms.runner.carry_out(effects)
+
+    def check_complete(self) -> None:
+        """Look into the file, if a request that went before its end has brought the last byte."""
+        if self.complete:
+            self.check()
 
     def check(self) -> asyncio.Future[None]:
         """All bytes of an upload that is known by its id are here; done when it is a record or rejected."""

@@ -123,6 +123,20 @@ async def test_p2_whatever_is_asked_at_once_the_bytes_are_those_sent(api: Api, s
     assert 204 in statuses and statuses <= {204, 403, 409, 413, 460}
 
 
+@pytest.mark.parametrize("way", ["asked", "hung up"])
+async def test_p3_the_last_byte_counts_although_its_request_did_not_come_to_its_end(api: Api, way: str) -> None:
+    """P3: all bytes are here, but the one who brought them was sent away, or went, before it was answered."""
+    person = await api.user()
+    url = await create(person, len(VIDEO))
+    async with api.connection(begun(person, url, 0, None)) as (_, writer):
+        writer.write(f"{len(VIDEO):x}\r\n".encode() + VIDEO + b"\r\n")
+        await eventually(lambda: api.hub.rooms.receptions.open[url.rsplit("/", 1)[1]].size == len(VIDEO))
+        if way == "asked":
+            assert await offset_of(person, url) == len(VIDEO)
+            await whole(api, person, url)
+    await whole(api, person, url)
+
+
 async def test_looking_does_not_make_it_leave(api: Api) -> None:
     person = await api.user()
     url, hanging = await sending(api, person, 100_001)

@@ -24,7 +24,7 @@ from hub.settings import Settings
 from hub.views import Views
 
 from .identity import Identities
-from .locks import Inputs, Locks
+from .locks import Inputs, Locks, Turns
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 TUS_HEADERS = (
     "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum"
 )
+FILE_HEADERS = "Content-Range, Content-Disposition, Repr-Digest"
 EXPOSED_HEADERS = (
-    f"ETag, Location, Retry-After, Idempotency-Replayed, {TUS_HEADERS}, Upload-Expires, Tus-Version, Tus-Extension, "
-    "Tus-Max-Size, Tus-Checksum-Algorithm"
+    f"ETag, Location, Retry-After, Idempotency-Replayed, {FILE_HEADERS}, {TUS_HEADERS}, Upload-Expires, Tus-Version, "
+    "Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm"
 )
 
 
@@ -48,9 +49,9 @@ class Rooms:
     """What the edges are given to work with, made once at start.
 
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
-    and those who delete them; `creating` are the (user,
-    Idempotency-Key) pairs whose request is under way; `registry` follows the records of interface services;
-    `receptions` are the files on their way in.
+    and those who delete them, `turns` those who move many bytes at a time; `creating` are the (user, Idempotency-Key)
+    pairs whose request is under way; `registry` follows the records of interface services; `receptions` are the files
+    on their way in.
     """
 
     settings: Settings
@@ -67,6 +68,7 @@ class Rooms:
     identities: Identities
     contents: Locks = field(default_factory=Locks)
     inputs: Inputs = field(default_factory=Inputs)
+    turns: Turns = field(default_factory=Turns)
     creating: set[tuple[str, str]] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+from base64 import b64encode
+from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -15,11 +18,29 @@ from hub.errors import Invalid, NotFound
 from hub.media import Media, Purpose
 from hub.task import Output, Task
 
-from .base import Endpoint, check_id
+from . import preconditions, ranges, sendfile
+from .base import Endpoint, Rooms, check_id
 
 PIECE = 256 * 1024
+IDLE_S = 60.0  # seconds for which a client may take nothing
+POLICY = "default-src 'none'; sandbox"
 INLINE = frozenset({"video/mp4", "video/webm", "image/jpeg", "image/png", "image/webp"})
 TYPES = {"mp4": "video/mp4", "webm": "video/webm", "mjpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A file to be sent: `etag` with its quotes, `modified` whole seconds of the epoch, `sha256` where it is known.
+
+    `content_type` is what the hub found out itself; `name` is the owner's, and shown only.
+    """
+
+    path: Path
+    etag: str
+    content_type: str
+    name: str
+    modified: int
+    sha256: str = ""
 
 
 class Content(Endpoint):
@@ -29,6 +50,10 @@ class Content(Endpoint):
     named: ClassVar[bool] = True  # the last part of the path is a name for people, and not signed
     opened_by_link = False
     task: Task | None = None  # whose current lease opened this
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def admit(self) -> None:
         """A valid link needs no more; without one, the lease or the user decides."""
@@ -49,82 +74,116 @@ class Content(Endpoint):
         if self.task is not None or self.user.id != owner and self.user.role != "admin":
             raise NotFound("there is no such file")
 
-    async def serve(self, path: Path, etag: str, content_type: str, name: str, saved_at: float) -> None:
-        """Send a file, whole or the one range that was asked for (RFC 9110 section 14).
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    async def serve(self, served: Served) -> None:
+        """Send a file: whole, in the parts that were asked for, or not at all where the client has it.
+
+        RFC 9110 sections 13 (conditions) and 14 (ranges; several become multipart/byteranges).
 
         Raises:
             NotFound: the file is gone.
-            Invalid: code unsatisfiable_range.
+            Invalid: code precondition_failed or unsatisfiable_range.
         """
-        inline = content_type in INLINE and not self.get_query_argument("download", "")
-        disposition = "inline" if inline else "attachment"
-        tag = f'"{etag}"'
-        self.set_header("ETag", tag)
-        self.set_header("Last-Modified", formatdate(saved_at, usegmt=True))
-        self.set_header("Accept-Ranges", "bytes")
-        self.set_header("Content-Type", content_type if content_type in INLINE else "application/octet-stream")
-        self.set_header("Content-Disposition", f"{disposition}; filename*=UTF-8''{quote(name, safe='')}")
-        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
-        self.set_header("Cross-Origin-Resource-Policy", "same-site")
-        self.set_header("Cache-Control", "private, max-age=3600")
-        if self.check_etag_header():
+        self.describe(served)
+        ending = preconditions.outcome(self.request.headers, served.etag, served.modified)
+        if ending == 412:
+            raise Invalid("the file is another one than you have", code="precondition_failed")
+        if ending == 304:
             self.set_status(304)
             return
-        loop = asyncio.get_running_loop()
         try:
-            file = await loop.run_in_executor(None, path.open, "rb")
+            file = await asyncio.to_thread(served.path.open, "rb")
         except OSError:
             raise NotFound("the file is gone") from None
         with file:
-            size = os.fstat(file.fileno()).st_size
-            asked = self.request.headers.get("Range", "")
-            if self.request.headers.get("If-Range", tag) != tag:
-                asked = ""
-            start, end = 0, size
-            if asked:
-                found = byte_range(asked, size)
-                if found is None:
-                    self.lasting_header("Content-Range", f"bytes */{size}")
-                    raise Invalid(f"the file has {size} bytes", code="unsatisfiable_range")
-                start, end = found
-                if (start, end) != (0, size) or asked.replace(" ", "") == "bytes=0-":
-                    self.set_status(206)
-                    self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-            self.set_header("Content-Length", str(end - start))
+            body = self.choose(served, os.fstat(file.fileno()).st_size)
+            self.set_header("Content-Length", str(ranges.length(body)))
             if self.request.method != "HEAD":
-                await self.send(file, start, end)
+                await self.send(file, body)
 
-    async def send(self, file: BinaryIO, start: int, end: int) -> None:
-        """The bytes from `start` up to `end`, read off the loop, as fast as the client takes them."""
-        loop = asyncio.get_running_loop()
-        at = start
-        while at < end:
-            piece = await loop.run_in_executor(None, os.pread, file.fileno(), min(PIECE, end - at), at)
+    def describe(self, served: Served) -> None:
+        """Say what it is, and that nothing in it may run."""
+        inline = served.content_type in INLINE and not self.get_query_argument("download", "")
+        self.set_header("ETag", served.etag)
+        self.set_header("Last-Modified", formatdate(served.modified, usegmt=True))
+        self.set_header("Accept-Ranges", "bytes")
+        self.set_header("Content-Type", served.content_type)
+        self.set_header("Content-Disposition", disposition(inline, served.name))
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Cross-Origin-Resource-Policy", "same-site")
+        self.set_header("Cache-Control", "private, max-age=3600")
+        if served.sha256:
+            self.set_header("Repr-Digest", f"sha-256=:{b64encode(bytes.fromhex(served.sha256)).decode()}:")
+
+    def choose(self, served: Served, size: int) -> list[bytes | ranges.Span]:
+        """What of a file of `size` bytes goes out, and the status and headers that say so.
+
+        Raises:
+            Invalid: code unsatisfiable_range.
+        """
+        asked = self.request.headers.get("Range", "") if self.request.method == "GET" else ""
+        if not preconditions.range_holds(self.request.headers, served.etag, served.modified):
+            asked = ""
+        parts = ranges.spans(asked, size)
+        if parts is None:
+            return [(0, size)]
+        if not parts:
+            self.lasting_header("Content-Range", f"bytes */{size}")
+            raise Invalid(f"the file has {size} bytes", code="unsatisfiable_range")
+        self.set_status(206)
+        if len(parts) == 1:
+            self.set_header("Content-Range", ranges.content_range(parts[0], size))
+            return [parts[0]]
+        boundary = secrets.token_hex(16)
+        self.set_header("Content-Type", f"multipart/byteranges; boundary={boundary}")
+        return ranges.multipart(parts, size, served.content_type, boundary)
+
+    async def send(self, file: BinaryIO, body: list[bytes | ranges.Span]) -> None:
+        """Write a body as fast as the client takes it; one that takes nothing for `IDLE_S` is hung up on."""
+        try:
+            for piece in body:
+                if isinstance(piece, bytes):
+                    self.write(piece)
+                    continue
+                start, end = piece
+                await self.flushed()
+                way = self.connection, file.fileno(), start, end, self.gone, IDLE_S, self.rooms.turns
+                start += await sendfile.send(*way)
+                await self.send_plainly(file, start, end)
+        except StreamClosedError:
+            return
+        except TimeoutError:
+            self.connection.close()
+
+    async def send_plainly(self, file: BinaryIO, start: int, end: int) -> None:
+        """The bytes from `start` up to `end`, read off the loop and written with Tornado's own means."""
+        while start < end:
+            piece = await asyncio.to_thread(os.pread, file.fileno(), min(PIECE, end - start), start)
             if not piece:
                 break
             self.write(piece)
-            try:
-                await self.flush()
-            except StreamClosedError:
-                return
-            at += len(piece)
+            await self.flushed()
+            start += len(piece)
+
+    async def flushed(self) -> None:
+        """Wait until the client has room for more.
+
+        Raises:
+            TimeoutError: it took nothing for too long.
+        """
+        async with asyncio.timeout(IDLE_S):
+            await self.flush()
 
 
-def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """The half-open range that a Range header asks for; the whole file for anything but one bytes range.
-
-    None where it cannot be satisfied.
-    """
-    unit, _, spec = header.partition("=")
-    first, dash, last = spec.strip().partition("-")
-    plain = all(not text or (text.isascii() and text.isdigit() and len(text) < 20) for text in (first, last))
-    if unit.strip() != "bytes" or "," in spec or not dash or not plain or not (first or last):
-        return 0, size
-    if not first:
-        start, end = max(0, size - int(last)), size
-    else:
-        start, end = int(first), min(size, int(last) + 1) if last else size
-    return (start, end) if start < end else None
+def disposition(inline: bool, name: str) -> str:
+    """Content-Disposition with the name in UTF-8, and in ASCII for those who do not know better (RFC 6266)."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    kind = "inline" if inline else "attachment"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 class Input(Content):
@@ -141,8 +200,7 @@ class Input(Content):
             self.check_owner(record.owner)
         elif id not in (task.video.media_id, task.background.media_id if task.background else ""):
             raise NotFound("this task has no such input")
-        path = self.rooms.files.path(record.purpose, record.sha256)
-        await self.serve(path, record.sha256, type_of(record), record.name, record.created_at)
+        await self.serve(content_of(self.rooms, record))
 
 
 class VideoInput(Input):
@@ -165,8 +223,7 @@ class Result(Content):
         record = await self.rooms.store.get(Media, output.media_id) if output is not None else None
         if record is None:
             raise NotFound("there is no such result")
-        path = self.rooms.files.path(record.purpose, record.sha256)
-        await self.serve(path, record.sha256, type_of(record), record.name, record.created_at)
+        await self.serve(content_of(self.rooms, record))
 
 
 class Poster(Content):
@@ -180,7 +237,15 @@ class Poster(Content):
             raise NotFound("there is no such picture")
         self.check_owner(record.owner)
         path = self.rooms.files.poster_path(id)
-        await self.serve(path, f"poster-{record.sha256}", "image/jpeg", "poster.jpg", record.created_at)
+        tag = f'"poster-{record.sha256}"'
+        await self.serve(Served(path, tag, "image/jpeg", "poster.jpg", int(record.created_at)))
+
+
+def content_of(rooms: Rooms, record: Media) -> Served:
+    """The bytes that a record points at; their hash is their version."""
+    path, kind = rooms.files.path(record.purpose, record.sha256), type_of(record)
+    shown = kind if kind in INLINE else "application/octet-stream"
+    return Served(path, f'"{record.sha256}"', shown, record.name, int(record.created_at), record.sha256)
 
 
 def type_of(record: Media) -> str:

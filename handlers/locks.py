@@ -11,6 +11,21 @@ from weakref import WeakValueDictionary
 from hub.errors import Conflict, NotFound
 
 
+class Turns:
+    """Lets those who move many bytes at a time pass one by one, each in another turn of the event loop.
+
+    However many there are, everybody else waits for one piece at the most before anything happens for them.
+    """
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Lock()
+
+    async def next(self) -> None:
+        """Wait for the next turn that is free; what is to be moved is moved before anything else is awaited."""
+        async with self._gate:
+            await asyncio.sleep(0)
+
+
 class Locks:
     """One lock for each name that somebody holds or waits for."""
 

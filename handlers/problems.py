@@ -20,7 +20,7 @@ CODE_STATUS = {
     "bad_json": 400, "bad_query": 400, "bad_request": 400, "bad_multipart": 400, "bad_metadata": 400, "bad_length": 400,
     "method_not_allowed": 405, "bad_host": 421, "disk_full": 507, "headers_too_large": 431, "unsatisfiable_range": 416,
     "bad_offset": 400, "bad_checksum": 400, "upload_gone": 410, "checksum_mismatch": 460, "tus_version": 412,
-    "upgrade_required": 426, "session_gone": 409,
+    "precondition_failed": 412, "upgrade_required": 426, "session_gone": 409,
 }
 REASONS = {460: "Checksum Mismatch"}  # those that no RFC has (tus 1.0.0, checksum)
 WORDS: dict[str, tuple[str, str]] = {  # code -> (English, Chinese): a sentence each, for people
@@ -90,6 +90,7 @@ WORDS: dict[str, tuple[str, str]] = {  # code -> (English, Chinese): a sentence 
     "method_not_allowed": ("This method is not allowed here", "不支持该请求方法"),
     "bad_host": ("This hub does not answer to that host name", "无效的主机名"),
     "unsatisfiable_range": ("The file has no such range", "请求的范围无效"),
+    "precondition_failed": ("The file is another one than you have", "文件与您持有的版本不同"),
     "tus_version": ("This tus version is not supported", "不支持的 tus 版本"),
     "upgrade_required": ("A websocket is expected here", "此处需要 WebSocket 连接"),
     "internal": ("Something went wrong in the hub", "服务器内部错误"),

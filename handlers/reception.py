@@ -35,9 +35,7 @@ class Visitor(Protocol):
 class Reception:
     """One upload: its record, its bytes, and the one request that may write at the moment.
 
-    Everything that touches the bytes holds `turn`. A request that was sent away learns of it with its next write. A
-    path that is faster than write() does the same for each of its steps: hold `turn`, see that it is still the visitor,
-    check_size() before bytes go in, then hub.upload.Uploads.arrived(); see store.incoming.Incoming for the rest.
+    Everything that touches the bytes holds `turn`. A request that was sent away learns of it with its next write.
     """
 
     def __init__(self, rooms: Rooms, upload: Upload) -> None:
@@ -125,6 +123,20 @@ class Reception:
             check_size(self.upload, self.size + len(chunk))
             await self.incoming.write(chunk)
             self.heard(self.size)
+
+    async def draw(self, source: int, most: int, visitor: Visitor) -> int:
+        """Take up to `most` of the next bytes out of the socket `source`; 0 where it has none for now.
+
+        Raises:
+            EOFError, NotImplementedError: see store.incoming.Incoming.draw.
+            TooLarge, Conflict, DiskFull, Unavailable: as for write().
+        """
+        async with self.turn:
+            self.check_visitor(visitor)
+            check_size(self.upload, self.size + most)
+            count = await self.incoming.draw(source, most)
+            self.heard(self.size)
+            return count
 
     def call(self, name: str, content_type: str) -> None:
         """Say what the file is, where that was not known in the beginning."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import formatdate
+from functools import cached_property
 from typing import Any
 
 from hub.errors import HubError, Invalid, TooLarge, Unsupported
@@ -59,8 +60,9 @@ class TusEndpoint(Receiving):
         if "Upload-Checksum" in headers and self.has_body:
             self.checksum = said.read_checksum(headers["Upload-Checksum"])
 
-    @property
+    @cached_property
     def has_body(self) -> bool:
+        """Whether the request came with a body; how much of it is left is in the headers."""
         return self.declared_length() > 0 or "Transfer-Encoding" in self.request.headers
 
     @property

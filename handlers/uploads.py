@@ -10,6 +10,7 @@ from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.upload import Upload
 
+from . import splice
 from .base import Endpoint
 from .multipart import FormReader
 from .reception import Reception, gone_on
@@ -30,8 +31,27 @@ class Receiving(Endpoint):
 
     async def prepare(self) -> None:
         await super().prepare()
+        if self.refusal is None and self.is_file_itself():
+            await splice.take_body(self.connection, self.request.headers, self)
         if self.gone:
             await self.give_up()
+
+    def is_file_itself(self) -> bool:
+        """Whether the body is the file or a piece of it, with nothing around it."""
+        return self.reception is not None
+
+    async def draw(self, source: int, most: int) -> int:
+        """What receive() does, with bytes that are still in the socket."""
+        assert self.reception is not None
+        try:
+            self.heard_at = float("inf")
+            return await self.reception.draw(source, most, self)
+        except HubError as error:
+            await self.give_up(error)
+            await self.refuse(error)
+            return 0
+        finally:
+            self.heard_at = self.rooms.clock.now()
 
     async def receive(self, chunk: bytes) -> None:
         try:
@@ -147,6 +167,9 @@ class UserFiles(Receiving):
             self.purpose, limit, not multipart, owner=self.user.id, name=self.get_query_argument("name", ""),
             content_type=content_type,
         )
+
+    def is_file_itself(self) -> bool:
+        return super().is_file_itself() and self.form_reader is None
 
     async def take(self, chunk: bytes) -> None:
         await super().take(chunk if self.form_reader is None else self.form_reader.feed(chunk))

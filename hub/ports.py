@@ -113,6 +113,15 @@ class Incoming(Protocol):
     async def pause(self) -> int:
         """Make everything durable, and hold nothing open."""
 
+    async def draw(self, source: int, most: int) -> int:
+        """Append what the non-blocking socket `source` has, at most `most` bytes; 0 where that is nothing for now.
+
+        Raises:
+            EOFError: the other end has hung up.
+            NotImplementedError: this system cannot; nothing has happened.
+            DiskFull: there is no room; nothing is left behind then.
+        """
+
     async def finish(self) -> Digest:
         """All bytes are there and durable: their hashes and number."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hub.errors import DiskFull, Unavailable
+
+SYNC_FILE_RANGE_WRITE = 2
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
@@ -42,3 +46,27 @@ def write_whole(path: Path, data: bytes) -> None:
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def cut_off(path: Path, size: int) -> None:
+    """Make a file, new or not, `size` bytes long, durably."""
+    with disk_errors():
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+        try:
+            os.ftruncate(file, size)
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+        sync_folder(path.parent)
+
+
+def start_writing(file: int, start: int, count: int) -> None:
+    """Have the disk begin with these bytes of an open file, and close it (sync_file_range(2)).
+
+    It promises nothing, and does nothing where the system does not know it: only fdatasync makes bytes durable.
+    """
+    try:
+        if (call := getattr(libc, "sync_file_range", None)) is not None:
+            call(file, ctypes.c_int64(start), ctypes.c_int64(count), SYNC_FILE_RANGE_WRITE)
+    finally:
+        os.close(file)

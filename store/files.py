@@ -4,7 +4,7 @@ Owns the layout of the folders, and the order of syncs and links after which "ke
 How bytes come in is in store/incoming. Never looks into a file, and never decides who may read or delete one.
 
     <incoming>/<upload id>                    while bytes still come in, and until there is a record of them
-    <incoming>/<upload id>.hold               see store/incoming
+    <incoming>/<upload id>.hold               see store/hold
     <folder of the purpose>/<2 hex>/<sha256>  once sealed
     <posters>/<media id>.jpg
 """
@@ -26,7 +26,8 @@ from hub.media import Purpose
 
 from .disk import disk_errors, sync_folder, write_whole
 from .hashes import Digest
-from .incoming import HOLD, PIECE, Arrived, Incoming
+from .hold import HOLD
+from .incoming import PIECE, Arrived, Incoming
 
 __all__ = ["Arrived", "Digest", "Files", "Incoming", "PIECE"]
 
@@ -50,15 +51,31 @@ class Files:
         for folder in {*self.folders.values(), self.incoming, self.posters}:
             folder.mkdir(parents=True, exist_ok=True)
         self._pool = ThreadPoolExecutor(THREADS, "files")
+        self._drawer = ThreadPoolExecutor(1, "drawer")
+        self._hashers = ThreadPoolExecutor(os.cpu_count() or 1, "hashes")
         self._moving = Lock()
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run `work` in this object's own threads."""
         return asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
 
+    def submit_drawing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run `work` in the one thread that moves bytes out of sockets.
+
+        One is as fast as the disk. More of them would wait for each other, and the event loop for all, since each piece
+        takes Python's lock a few times.
+        """
+        return asyncio.wrap_future(self._drawer.submit(work, *args, **kwargs))
+
+    def submit_hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run `work` in threads that may be busy for long, as many as there are processors."""
+        return asyncio.wrap_future(self._hashers.submit(work, *args, **kwargs))
+
     def close(self) -> None:
         """Wait for the threads; nothing can be submitted after that."""
+        self._drawer.shutdown()
         self._pool.shutdown()
+        self._hashers.shutdown(cancel_futures=True)
 
     async def room(self) -> tuple[int, int]:
         """Bytes that the disk under the folder for incoming files has: in all, and free."""

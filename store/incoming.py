@@ -2,15 +2,13 @@
 
 Owns the order of writes and syncs behind the offset that a client is told. Never decides whether bytes are wanted.
 
-    <upload id>         the bytes; after a crash as many of them count as are there then
-    <upload id>.hold    while a chunk comes in that counts as a whole or not at all: the size before it
+    <upload id>         the bytes; after a crash as many of them count as are there then, but for a held chunk
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,15 +19,16 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from hub.errors import DiskFull, NotFound, Unavailable
 from hub.media import Purpose
 
-from .disk import disk_errors, sync_folder, write_whole
+from .disk import cut_off, disk_errors, start_writing, sync_folder
 from .hashes import Digest, Hashes
+from .hold import Hold
+from .splice import empty_pipe
 
 if TYPE_CHECKING:
     from .files import Files
 
-PIECE = 256 * 1024  # bytes that one thread call writes and hashes; while it does, the next piece fills
-CATCH_UP = 4 * PIECE  # bytes of an earlier life that are hashed beside each piece
-HOLD = ".hold"
+PIECE = 256 * 1024  # bytes that one thread call writes; while it does, the next piece fills
+WRITE_BACK = 8 * 1024 * 1024  # bytes after which the disk is asked to begin, so that the sync in the end is short
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -50,10 +49,7 @@ class Incoming:
     method may raise DiskFull, or Unavailable where the disk itself fails. After that the file is back at its durable
     bytes (gone, if there are none), `size` says so, and writing may go on from there.
 
-    A faster path than write() asks descriptor() for the file, positioned behind the last byte, appends to it there by
-    whatever means, and reports to moved() how many bytes it has appended, before anything else is called; an OSError
-    of its own goes to failed(). Whoever hashes behind it reads what was appended from the file. Nothing else changes
-    for it: hold(), sync(), pause(), finish() and discard() are called as after write().
+    Behind the writing the file is hashed, in threads of its own.
     """
 
     def __init__(self, files: Files, path: Path, offset: int = 0) -> None:
@@ -69,8 +65,11 @@ class Incoming:
         self._discarded = False
         self._mark = 0  # where the held chunk begins
         self._held: Hashes | None = None  # of what is before it
-        self._check: hashlib._Hash | None = None
-        self._hashes = Hashes()
+        self._hold = Hold(path)
+        self._checking = False  # a chunk is held that counts as a whole or not at all
+        self._written_back = offset
+        self._writing_back: asyncio.Future[None] | None = None
+        self._hashes = self._new_hashes()
 
     # --- bytes come ---------------------------------------------------------------------------------------------
 
@@ -90,6 +89,7 @@ class Incoming:
                 await self._settle()
                 if self._discarded:
                     raise NotFound("this upload is gone")
+                await self._write_back()
                 self._step = self._files.submit(self._append, self._taken())
 
     async def append(self, source: Path) -> None:
@@ -108,24 +108,38 @@ class Incoming:
         finally:
             os.close(file)
 
-    async def descriptor(self) -> int:
-        """The open file, positioned behind all that was written, for a path that is faster than write()."""
-        self._digest, self._synced = None, False
-        await self._flush()
-        await self._do(self._open)
-        return self._file
+    async def draw(self, source: int, most: int) -> int:
+        """Append what the non-blocking socket `source` holds, at most `most` bytes, without copying; how many that was.
 
-    def moved(self, count: int) -> None:
-        """A faster path has appended `count` bytes."""
-        self.size += count
-
-    async def failed(self, error: OSError) -> None:
-        """A faster path could not append: back to the durable bytes.
+        0 where it holds nothing for now.
 
         Raises:
-            DiskFull, Unavailable: always, as write() would have.
+            EOFError: the other end has hung up.
+            NotFound: it was discarded meanwhile.
+            NotImplementedError: this is not possible with such a socket, and nothing has happened.
         """
-        await self._do(self._fail, error)
+        self._digest, self._synced = None, False
+        await self._flush()
+        await self._settle()
+        if self._discarded:
+            raise NotFound("this upload is gone")
+        self._step = self._files.submit_drawing(self._draw, source, most)
+        moved = int(await self._settle())
+        self.size += moved
+        self._hashes.follow(self.size)
+        await self._write_back()
+        return moved
+
+    async def _write_back(self) -> None:
+        """Have the disk begin, and wait only where it has not begun with what came before."""
+        start, end = self._written_back, self.size - len(self._buffer)
+        if end - start < WRITE_BACK:
+            return
+        if self._writing_back is not None:
+            await asyncio.wait([self._writing_back])
+        if self._file >= 0:
+            self._writing_back = self._files.submit(start_writing, os.dup(self._file), start, end - start)
+            self._written_back = end
 
     async def sync(self) -> int:
         """Make everything written so far survive a power cut; the durable size in bytes."""
@@ -158,35 +172,31 @@ class Incoming:
         With an `algorithm` (sha1, sha256, md5) the chunk is hashed for check(), and a crash undoes it too.
         """
         await self._settle()
-        if self._check is not None:
-            await self._do(self._forget_hold)
-            self._check = None
+        await self._release()
         self._mark, self._held = self.durable, self._hashes.copy()
         if algorithm is not None:
-            self._check = hashlib.new(algorithm, usedforsecurity=False)
-            await self._do(self._remember_hold)
+            self._checking = True
+            self._hashes.hold(algorithm, self._mark)
+            await self._do(self._hold.remember, self._mark)
 
     @property
     def checked(self) -> bool:
         """Whether a chunk is held that counts as a whole or not at all."""
-        return self._check is not None
+        return self._checking
 
     async def check(self) -> bytes:
         """The hash of the held chunk, once it is synced."""
-        assert self._check is not None
-        await self._do(self._hash_the_rest)
-        return self._check.digest()
+        await self._hashes.reach(self.size)
+        return self._hashes.chunk()
 
     async def keep(self) -> None:
         """The held chunk, synced, counts from now on."""
         self._held = None
-        if self._check is not None:
-            await self._do(self._forget_hold)
-            self._check = None
+        await self._release()
 
     async def restart(self) -> None:
         """Forget everything that has come."""
-        self._mark, self._held = 0, Hashes()
+        self._mark, self._held = 0, self._new_hashes()
         await self.drop()
 
     async def drop(self) -> None:
@@ -194,10 +204,16 @@ class Incoming:
         with suppress(DiskFull, Unavailable):
             await self._settle()
         self._buffer.clear()
-        await self._do(self._cut, self._mark)
         self.size = self.durable = self._mark
-        self._hashes = self._held or Hashes()
+        self._hashes = self._held or self._new_hashes()
+        await self._do(self._cut, self._mark)
         await self.keep()
+
+    async def _release(self) -> None:
+        self._hashes.release()
+        if self._checking:
+            self._checking = False
+            await self._do(self._hold.forget)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -205,7 +221,7 @@ class Incoming:
         """Sync, then the hashes of it all; the file stays at `path` until it is discarded."""
         if self._digest is None:
             await self.sync()
-            await self._do(self._hash_the_rest)
+            await self._hashes.reach(self.size)
             self._digest = self._hashes.digest()
             self._let_go()
         return self._digest
@@ -227,6 +243,7 @@ class Incoming:
             await self._settle()
         self._buffer.clear()
         self._let_go()
+        await self._hashes.stop()
         await self._files.submit(self._unlink)
 
     # --- steps, one after the other -----------------------------------------------------------------------------
@@ -255,37 +272,51 @@ class Incoming:
         await asyncio.wait([step])
         self._step = None
         try:
-            return step.result()
+            result = step.result()
         except (DiskFull, Unavailable):
             self._buffer.clear()
             self.size = self.durable
             raise
+        self._hashes.follow(self.size - len(self._buffer))
+        return result
+
+    def _new_hashes(self) -> Hashes:
+        return Hashes(self.path, self._files.submit_hashing)
 
     # --- in threads ---------------------------------------------------------------------------------------------
 
     def _append(self, piece: bytearray) -> None:
         with self._back_to_durable_on_error():
             self._open()
-            position = os.lseek(self._file, 0, os.SEEK_CUR)
-            left = memoryview(piece)
-            try:
+            with self._save_before():
+                left = memoryview(piece)
                 while left:
                     left = left[os.write(self._file, left):]
-            except OSError:
-                self._save_before(position)
-                raise
-        if self._hashes.done == position:
-            self._hash(piece)
-        else:  # some bytes came in an earlier life, or by a faster path
-            self._hash_from_disk(CATCH_UP + len(piece))
 
-    def _save_before(self, position: int) -> None:
-        """A write failed: what came before it may well be kept."""
-        with suppress(OSError):
-            os.ftruncate(self._file, position)
-            os.fdatasync(self._file)
-            if self._check is None:
-                self.durable = position
+    def _draw(self, source: int, most: int) -> int:
+        with self._back_to_durable_on_error():
+            self._open()
+        moved = 0
+        with empty_pipe() as pipe:
+            while moved < most and (count := pipe.fill(source, most - moved, moved > 0)):
+                with self._back_to_durable_on_error(), self._save_before():
+                    pipe.empty(self._file, count)
+                moved += count
+        return moved
+
+    @contextmanager
+    def _save_before(self) -> Iterator[None]:
+        """Where a write fails, what came before it may well be kept."""
+        position = os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, position)
+                os.fdatasync(self._file)
+                if not self._checking:
+                    self.durable = position
+            raise
 
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
@@ -295,22 +326,6 @@ class Incoming:
                 sync_folder(self.path.parent)
             self.durable = os.lseek(self._file, 0, os.SEEK_CUR)
 
-    def _hash_the_rest(self) -> None:
-        with disk_errors():
-            self._open()
-            self._hash_from_disk()
-
-    def _hash_from_disk(self, most: int = 1 << 62) -> None:
-        """Hash what is in the file and not hashed yet, up to `most` bytes of it."""
-        until = self._hashes.done + most
-        while self._hashes.done < until and (piece := os.pread(self._file, PIECE, self._hashes.done)):
-            self._hash(piece)
-
-    def _hash(self, piece: bytes | bytearray) -> None:
-        if self._check is not None:
-            self._check.update(memoryview(piece)[max(0, self._mark - self._hashes.done):])
-        self._hashes.update(piece)
-
     def _open(self) -> None:
         if self._file >= 0:
             return
@@ -318,52 +333,27 @@ class Incoming:
         if os.fstat(self._file).st_size < self.durable:
             raise OSError(errno.EIO, "bytes that were durable are missing")
         os.ftruncate(self._file, self.durable)
-        os.lseek(self._file, self.durable, os.SEEK_SET)
+        self._written_back = os.lseek(self._file, self.durable, os.SEEK_SET)
 
     def _recover(self) -> int:
-        hold = self._hold_path()
         with disk_errors():
             try:
                 size = self.path.stat().st_size
             except FileNotFoundError:
                 return 0
-            with suppress(FileNotFoundError, ValueError):
-                size = min(size, int(hold.read_text()))
+            if (held := self._hold.size()) is not None:
+                size = min(size, held)
             self._cut(size)
-            self._forget_hold()
+            self._hold.forget()
             return size
 
     def _cut(self, size: int) -> None:
         self._let_go()
-        with disk_errors():
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o640)
-            try:
-                os.ftruncate(file, size)
-                os.fdatasync(file)
-            finally:
-                os.close(file)
-            sync_folder(self.path.parent)
-
-    def _hold_path(self) -> Path:
-        return self.path.with_name(self.path.name + HOLD)
-
-    def _remember_hold(self) -> None:
-        write_whole(self._hold_path(), str(self._mark).encode())
-        with disk_errors():
-            sync_folder(self.path.parent)
-
-    def _forget_hold(self) -> None:
-        with disk_errors(), suppress(FileNotFoundError):
-            self._hold_path().unlink()
-            sync_folder(self.path.parent)
+        cut_off(self.path, size)
 
     def _unlink(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._hold_path().unlink(missing_ok=True)
-
-    def _fail(self, error: OSError) -> None:
-        with self._back_to_durable_on_error():
-            raise error
+        self._hold.unlink()
 
     @contextmanager
     def _back_to_durable_on_error(self) -> Iterator[None]:
@@ -378,7 +368,7 @@ class Incoming:
                 else:
                     self.path.unlink(missing_ok=True)
             self._let_go()
-            self._hashes = Hashes()
+            self._hashes = self._new_hashes()
             raise
 
     def _let_go(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.errors import DiskFull, NotFound, Unavailable
+from hub.errors import NotFound, Unavailable
 from hub.media import Purpose
 from store.files import PIECE, Files
 from tests.store.test_files import DATA, digest_of, make, on_disk
@@ -151,32 +151,3 @@ async def test_a_file_system_without_links_gets_a_copy(files: Files, monkeypatch
     await incoming.write(DATA)
     final = await incoming.seal(Purpose.VIDEO)
     assert final.read_bytes() == incoming.path.read_bytes() == DATA
-
-
-# --- faster paths -----------------------------------------------------------------------------------------------
-
-
-async def test_a_faster_path_appends_by_the_descriptor(files: Files) -> None:
-    incoming = files.receive("u1")
-    await incoming.write(DATA[:1000])
-    await incoming.hold("md5")
-    file = await incoming.descriptor()
-    incoming.moved(os.write(file, DATA[1000:PIECE]))
-    assert incoming.size == PIECE
-    await incoming.write(DATA[PIECE:-1])
-    incoming.moved(os.write(await incoming.descriptor(), DATA[-1:]))
-    assert await incoming.sync() == len(DATA)
-    assert await incoming.check() == hashlib.md5(DATA, usedforsecurity=False).digest()
-    assert await incoming.finish() == digest_of(DATA)
-
-
-async def test_a_faster_path_that_fails_is_cut_back(files: Files) -> None:
-    incoming = files.receive("u1")
-    await incoming.write(DATA[:1000])
-    await incoming.sync()
-    incoming.moved(os.write(await incoming.descriptor(), bytes(500)))
-    with pytest.raises(DiskFull):
-        await incoming.failed(OSError(errno.ENOSPC, "full"))
-    assert incoming.size == incoming.durable == incoming.path.stat().st_size == 1000
-    await incoming.write(DATA[1000:])
-    assert await incoming.finish() == digest_of(DATA)

@@ -52,6 +52,8 @@ check: lint types test  ## What must be green before a change is taken
 bench: $(VENV)/installed-dev  ## Measure, quickly; each line is one JSON result
 	$(BIN)/python -m bench.dispatch --quick
 	$(BIN)/python -m bench.fanout --quick
+	$(BIN)/python -m bench.upload --quick
+	$(BIN)/python -m bench.download --quick
 
 clean:  ## Remove what can be made again (no data)
 	rm -rf $(VENV) .mypy_cache .hypothesis

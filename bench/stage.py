@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterator[Stage]:
-    """A hub that answers, until the block ends; `fill` puts into its database what should be there at its start."""
+async def a_hub(
+    fill: Fill | None = None, patience: float = 30.0, program: Sequence[str] = ("hub", "run"),
+) -> AsyncIterator[Stage]:
+    """A hub that answers, until the block ends; `fill` puts into its database what should be there at its start.
+
+    `program` is the module to run as a hub, and its arguments.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -106,7 +111,7 @@ async def a_hub(fill: Fill | None = None, patience: float = 30.0) -> AsyncIterat
             await fill(stage.store())
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "hub", "run"], cwd=ROOT, env=stage.environment(), stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", *program], cwd=ROOT, env=stage.environment(), stdout=subprocess.DEVNULL,
         )
         stack.callback(end, process, 20)
         stage.pid = process.pid
@@ -220,6 +225,12 @@ def cpu_seconds(pid: int) -> float:
     """Processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family_cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used so far."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return cpu_seconds(pid) + sum(cpu_seconds(int(child)) for child in children)
 
 
 def say_result(measured: Coroutine[Any, Any, dict[str, Any]], limit: float) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from .peers import servers
 from .stage import CLIP, Stage, a_hub, family_cpu_seconds, load, say_result
-from .traffic import Asking, Sending, Watch, idle_ping, receive_all, send_all, watching
+from .traffic import Asking, Numbers, Sending, idle_ping, receive_all, send_all, watching
 from .upload import MIB, payload_of
 
 LIMIT_S = 400.0  # no new round begins after this
@@ -33,31 +33,16 @@ LIMIT_S = 400.0  # no new round begins after this
 
 @dataclass(slots=True)
 class Source:
-    """A server that has the file, and how it is asked for it; `rates` are megabytes a second by streams."""
+    """A server that has the file, and how it is asked for it."""
 
     name: str
     pid: int
     port: int
     path: str
-    rates: dict[int, list[float]] = field(default_factory=dict)
-    cpu: dict[int, list[float]] = field(default_factory=dict)
-    watches: dict[int, list[Watch]] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=Numbers)
 
     def asking(self) -> Asking:
         return Asking(self.port, f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-
-    def report(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        for streams, rates in self.rates.items():
-            told[str(streams)] = {
-                "mb_s": round(median(rates)), "runs": [round(rate) for rate in rates],
-                "cpu_s_per_gib": round(median(self.cpu[streams]), 2),
-            }
-            if watches := self.watches.get(streams):
-                pings = Watch([ping for watch in watches for ping in watch.pings])
-                growth = max(watch.most - watch.before for watch in watches)
-                told[str(streams)] |= {**pings.report(), "memory_growth_mib": round(growth / MIB, 1)}
-        return told
 
 
 async def uploaded(stage: Stage, size: int, senders: ProcessPoolExecutor) -> dict[str, Any]:
@@ -82,12 +67,11 @@ async def turn(source: Source, stage: Stage, size: int, streams: int, readers: P
     async with AsyncExitStack() as stack:
         if source.name == "hub":
             watch = await stack.enter_async_context(watching(stage.port, stage.resident_bytes))
-            source.watches.setdefault(streams, []).append(watch)
+            source.numbers.watches.setdefault(streams, []).append(watch)
         seconds, sizes = await loop.run_in_executor(readers, receive_all, askings)
     if sizes != [size] * streams:
         raise RuntimeError(f"{source.name} gave {sizes} bytes instead of {size}")
-    source.rates.setdefault(streams, []).append(streams * size / seconds / 1e6)
-    source.cpu.setdefault(streams, []).append((family_cpu_seconds(source.pid) - cpu) / (streams * size) * 2**30)
+    source.numbers.note(streams, streams * size, seconds, family_cpu_seconds(source.pid) - cpu)
 
 
 async def measure(size: int, rounds: int, streams: Sequence[int]) -> dict[str, Any]:
@@ -114,15 +98,13 @@ async def measure(size: int, rounds: int, streams: Sequence[int]) -> dict[str, A
                     await turn(source, stage, size, count, readers)
             if number < 0:  # both are warm now, and the file is in memory
                 for source in sources:
-                    source.rates.clear()
-                    source.cpu.clear()
-                    source.watches.clear()
+                    source.numbers.forget()
             done = number + 1
-    told = {source.name: source.report() for source in sources}
+    told = {source.name: source.numbers.report() for source in sources}
     ratios = {}
     if len(sources) == 2:
-        for count, rates in sources[0].rates.items():
-            pairs = zip(rates, sources[1].rates[count], strict=True)
+        for count, rates in sources[0].numbers.rates.items():
+            pairs = zip(rates, sources[1].numbers.rates[count], strict=True)
             ratios[str(count)] = round(median(ours / theirs for ours, theirs in pairs), 2)
     return {
         "bench": "download", "bytes": size, "rounds": done, "load": load(), "versions": {"nginx": nginx.version},

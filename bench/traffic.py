@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any, TypeVar
 
 from .stage import percentiles
@@ -120,6 +121,38 @@ class Watch:
 
     def report(self) -> dict[str, Any]:
         return {"ping_ms": percentiles(self.pings), "memory_growth_mib": round((self.most - self.before) / 2**20, 1)}
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What came out for one server, by the number of connections: a list with one entry for each turn."""
+
+    rates: dict[int, list[float]] = field(default_factory=dict)  # megabytes a second
+    cpu: dict[int, list[float]] = field(default_factory=dict)  # seconds for a gibibyte
+    watches: dict[int, list[Watch]] = field(default_factory=dict)
+
+    def note(self, streams: int, size: int, seconds: float, cpu: float) -> None:
+        """A turn moved `size` bytes in so many seconds, and took `cpu` seconds of a processor."""
+        self.rates.setdefault(streams, []).append(size / seconds / 1e6)
+        self.cpu.setdefault(streams, []).append(cpu / size * 2**30)
+
+    def forget(self) -> None:
+        """That was the warming up."""
+        for each in (self.rates, self.cpu, self.watches):
+            each.clear()
+
+    def report(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for streams, rates in self.rates.items():
+            told[str(streams)] = {
+                "mb_s": round(median(rates)), "runs": [round(rate) for rate in rates],
+                "cpu_s_per_gib": round(median(self.cpu[streams]), 2),
+            }
+            if watches := self.watches.get(streams):
+                growth = max(watch.most - watch.before for watch in watches)
+                pings = percentiles([ping for watch in watches for ping in watch.pings])
+                told[str(streams)] |= {"ping_ms": pings, "memory_growth_mib": round(growth / 2**20, 1)}
+        return told
 
 
 async def idle_ping(port: int) -> dict[str, float]:

@@ -32,7 +32,7 @@ from typing import Any
 
 from .peers import servers
 from .stage import CLIP, BenchWorker, Stage, a_hub, family_cpu_seconds, load, say_result
-from .traffic import Sending, Watch, idle_ping, send_all, watching
+from .traffic import Numbers, Sending, idle_ping, send_all, watching
 
 MIB = 1024 * 1024
 LIMIT_S = 400.0  # no new round begins after this
@@ -77,16 +77,14 @@ async def payload_of(size: int, begin: bytes = b"") -> AsyncIterator[Payload]:
 
 
 class Target:
-    """One server that is measured; `rates` are megabytes a second by the number of streams."""
+    """One server that is measured."""
 
     watched: Stage | None = None
 
     def __init__(self, name: str, pid: int) -> None:
         self.name = name
         self.pid = pid
-        self.cpu: dict[int, list[float]] = {}  # seconds for a gibibyte, which depend less on who else is here
-        self.rates: dict[int, list[float]] = {}
-        self.watches: dict[int, list[Watch]] = {}
+        self.numbers = Numbers()
 
     async def prepared(self, payload: Payload, tails: Sequence[bytes]) -> list[Sending]:
         raise NotImplementedError
@@ -103,19 +101,6 @@ class Target:
 
     def clean(self) -> None:
         """Remove what has arrived."""
-
-    def report(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        for streams, rates in self.rates.items():
-            told[str(streams)] = {
-                "mb_s": round(median(rates)), "runs": [round(rate) for rate in rates],
-                "cpu_s_per_gib": round(median(self.cpu[streams]), 2),
-            }
-            if watches := self.watches.get(streams):
-                pings = Watch([ping for watch in watches for ping in watch.pings])
-                growth = max(watch.most - watch.before for watch in watches)
-                told[str(streams)] |= {**pings.report(), "memory_growth_mib": round(growth / MIB, 1)}
-        return told
 
 
 class HubTarget(Target):
@@ -240,15 +225,14 @@ async def turn(target: Target, payload: Payload, streams: int, senders: ProcessP
         async with AsyncExitStack() as stack:
             if target.watched is not None:
                 watch = await stack.enter_async_context(watching(target.watched.port, target.watched.resident_bytes))
-                target.watches.setdefault(streams, []).append(watch)
+                target.numbers.watches.setdefault(streams, []).append(watch)
             seconds, answers = await loop.run_in_executor(senders, send_all, sendings)
             answered = time.perf_counter()
             answers = await target.settled(answers)
             seconds += time.perf_counter() - answered
         target.check(answers, payload, tails)
         size = streams * (payload.size + TAIL)
-        target.rates.setdefault(streams, []).append(size / seconds / 1e6)
-        target.cpu.setdefault(streams, []).append((family_cpu_seconds(target.pid) - cpu) / size * 2**30)
+        target.numbers.note(streams, size, seconds, family_cpu_seconds(target.pid) - cpu)
     finally:
         target.clean()  # nothing is left to be written, which would be the next one's business
 
@@ -267,11 +251,9 @@ async def measure(size: int, rounds: int, streams: Sequence[int], wanted: Collec
                         await turn(target, payload, count, senders)
                 if number < 0:  # everybody is warm now
                     for target in taking_part.targets:
-                        target.rates.clear()
-                        target.cpu.clear()
-                        target.watches.clear()
+                        target.numbers.forget()
                 done = number + 1
-    told = {target.name: {"done_when_answered": PROMISES[target.name], **target.report()}
+    told = {target.name: {"done_when_answered": PROMISES[target.name], **target.numbers.report()}
             for target in taking_part.targets}
     return {
         "bench": "upload", "bytes": size + TAIL, "rounds": done, "load": load(), "versions": taking_part.versions,
@@ -289,8 +271,10 @@ def ratios(targets: dict[str, Target]) -> dict[str, Any]:
     ):
         if ours in targets and theirs in targets:
             told[f"{ours}/{theirs}"] = {
-                str(count): round(median(a / b for a, b in zip(rates, targets[theirs].rates[count], strict=True)), 2)
-                for count, rates in targets[ours].rates.items()
+                str(count): round(median(
+                    a / b for a, b in zip(rates, targets[theirs].numbers.rates[count], strict=True)
+                ), 2)
+                for count, rates in targets[ours].numbers.rates.items()
             }
     return told
 

@@ -17,7 +17,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from .locks import Turns
 
 ENABLED = hasattr(os, "sendfile")
-PIECE = 1024 * 1024  # bytes that one turn of the loop hands over at the most
+PIECE = 2 * 1024 * 1024  # bytes that one turn of the loop hands over at the most
 READ = 4 * 1024 * 1024  # bytes that a thread does, which has to read them
 
 
@@ -37,7 +37,8 @@ async def send(
         return 0
     stream = connection.stream
     stream.set_nodelay(True)
-    at = start
+    loop = asyncio.get_running_loop()
+    at, until = start, loop.time() + idle_s
     with stream.socket.dup() as line:  # one of our own: Tornado may close its own while a thread still uses this one
         while at < end:
             piece = min(PIECE, end - at)
@@ -48,14 +49,14 @@ async def send(
                 sent = await asyncio.to_thread(hand_over, line, file, at, min(READ, end - at))
             if stream.closed():
                 raise StreamClosedError
-            if sent is None:
-                await writable(line, gone, idle_s)
-            elif sent:
-                at += sent
+            if sent == 0:
+                break  # the file ends early
+            if sent is not None:
+                at, until = at + sent, loop.time() + idle_s
                 assert connection._expected_content_remaining is not None
                 connection._expected_content_remaining -= sent  # what Tornado counts as not sent yet
-            else:
-                break  # the file ends early
+            if at < end and (sent or 0) < piece:
+                await writable(line, gone, until)
     return at - start
 
 
@@ -92,11 +93,11 @@ def hand_over(line: socket.socket, file: int, at: int, count: int) -> int | None
         raise StreamClosedError(error) from None
 
 
-async def writable(line: socket.socket, gone: asyncio.Future[None], idle_s: float) -> None:
-    """Wait until the socket has room, or the client is gone.
+async def writable(line: socket.socket, gone: asyncio.Future[None], until: float) -> None:
+    """Wait until the socket has room, or the client is gone; it may say that it has room and take nothing all the same.
 
     Raises:
-        TimeoutError: neither happened in `idle_s` seconds.
+        TimeoutError: neither happened until that time of the loop.
     """
     loop = asyncio.get_running_loop()
     ready: asyncio.Event = asyncio.Event()
@@ -107,7 +108,7 @@ async def writable(line: socket.socket, gone: asyncio.Future[None], idle_s: floa
     gone.add_done_callback(wake)
     loop.add_writer(line, wake)
     try:
-        async with asyncio.timeout(idle_s):
+        async with asyncio.timeout_at(until):
             await ready.wait()
     finally:
         loop.remove_writer(line)

@@ -28,7 +28,7 @@ from hub.errors import HubError
 ENABLED = hasattr(os, "splice")
 LEAST = 256 * 1024  # bytes of a body that are worth it
 STEP = 8 * 1024 * 1024  # bytes after which a thread turns to another body
-GATHER = 1024 * 1024  # bytes that are worth a thread's turn,
+GATHER = 512 * 1024  # bytes that are worth a thread's turn,
 GATHER_S = 0.02  # and seconds after which fewer are
 
 

@@ -68,6 +68,14 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
     return int(told[9:12]), json.loads(await reader.readexactly(length))
 
 
+async def hung_up(reader: asyncio.StreamReader) -> bool:
+    """Whether the connection ends without an answer; what the hub has not read makes the end a reset."""
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
 async def test_large_bodies_are_spliced(api: Api, way: str, drawn: list[int]) -> None:
     person, content = await api.user(), large("whole")
     video = await person.upload_video(content)
@@ -169,7 +177,7 @@ async def test_half_a_body_and_an_end_leave_nothing(api: Api) -> None:
     async with api.unchanged():
         async with api.connection(head(person, 2 * MIB) + bytes(MIB)) as (reader, writer):
             writer.write_eof()
-            assert await reader.read() == b""
+            assert await hung_up(reader)
 
 
 async def test_a_silent_client_is_hung_up_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +185,7 @@ async def test_a_silent_client_is_hung_up_on(api: Api, monkeypatch: pytest.Monke
     person = await api.user()
     async with api.unchanged():
         async with api.connection(head(person, 2 * MIB) + bytes(MIB)) as (reader, _):
-            assert await reader.read() == b""
+            assert await hung_up(reader)
 
 
 async def test_a_slow_client_is_not_silent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +255,6 @@ async def test_a_hub_that_stops_does_not_wait_for_who_is_silent(place: Place) ->
             await eventually(lambda: incoming(other))
             began = asyncio.get_running_loop().time()
             await hub.stop()
-            assert await reader.read() == b""
+            assert await hung_up(reader)
             assert asyncio.get_running_loop().time() - began < 2.5  # less than the hub would wait for those who stay
         other.close()

@@ -52,12 +52,16 @@ class Line:
             return
         self.links |= {writer, up_writer}
         path: list[str] = []
+        ways = [
+            asyncio.create_task(self.forth(reader, up_writer, path)),
+            asyncio.create_task(self.back(up_reader, writer, path)),
+        ]
         try:
-            await asyncio.wait({
-                asyncio.create_task(self.forth(reader, up_writer, path)),
-                asyncio.create_task(self.back(up_reader, writer, path)),
-            }, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
             for end in (writer, up_writer):
                 self.links.discard(end)
                 end.transport.abort()

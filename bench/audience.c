@@ -17,8 +17,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,6 +152,17 @@ static void hear(struct viewer *viewer)
     memcpy(viewer->tail, buffer + size - keep, keep);
 }
 
+/* Say now and then that we are there: an unasked pong (RFC 6455 section 5.5.3), for servers that ping. */
+static void sign_of_life(void)
+{
+    static unsigned long long last;
+    if (!last) last = now();
+    if (cursor || now() - last < 10 * 1000000000ULL) return;
+    last = now();
+    for (int i = 0; i < opened; i++)
+        if (viewers[i].ready && write(viewers[i].fd, "\x8a\x80\0\0\0\0", 6) < 0 && errno != EBADF && errno != EAGAIN) lost++;
+}
+
 static void obey(char *line)
 {
     int number;
@@ -178,6 +189,7 @@ static void obey(char *line)
 int main(int argc, char **argv)
 {
     struct rlimit files;
+    signal(SIGPIPE, SIG_IGN);
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
@@ -208,7 +220,8 @@ int main(int argc, char **argv)
     for (;;) {
         while (opened < count && opened - ready_count < opening) open_next();
         if (!told && ready_count == count) { told = 1; puts("ready"); fflush(stdout); }
-        int happened = epoll_wait(epoll, events, 512, -1);
+        sign_of_life();
+        int happened = epoll_wait(epoll, events, 512, 1000);
         for (int i = 0; i < happened; i++) {
             if (events[i].data.ptr) { hear(events[i].data.ptr); continue; }
             char line[256];

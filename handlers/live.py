@@ -305,7 +305,6 @@ class LiveSocket(Socket):
     def on_close(self) -> None:
         if self.viewer is not None:
             self.viewer.leave()
-            self.viewer.subscriber.lagged = True
             self.viewer.subscriber.wake()
 
     def on_connection_close(self) -> None:

@@ -71,7 +71,7 @@ class PollLine(Seat):
     def begin(self, query: str) -> None:
         """Take the first request's question, and listen."""
         self.take()
-        self.loop.add_reader(self.socket, self.readable)
+        self.loop.add_reader(self.socket.fileno(), self.readable)
         self.ask(query)
 
     # --- asking -------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class PollLine(Seat):
             return self.lost()
         if sent < len(answer):
             self.unsent = answer[sent:]
-            self.loop.add_writer(self.socket, self.writable)
+            self.loop.add_writer(self.socket.fileno(), self.writable)
         elif self.inbox and not self.busy:
             self.loop.call_soon(self.work)
 
@@ -234,7 +234,7 @@ class PollLine(Seat):
         except OSError:
             return self.lost()
         if not self.unsent:
-            self.loop.remove_writer(self.socket)
+            self.loop.remove_writer(self.socket.fileno())
             self.work()
 
     # --- ending -------------------------------------------------------------------------------------------------
@@ -253,8 +253,8 @@ class PollLine(Seat):
     def detach(self) -> None:
         """Let go of the socket, and leave nothing behind."""
         self.cancel_timer()
-        self.loop.remove_reader(self.socket)
-        self.loop.remove_writer(self.socket)
+        self.loop.remove_reader(self.socket.fileno())
+        self.loop.remove_writer(self.socket.fileno())
         self.asked = False
         self.leave()
 

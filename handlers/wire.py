@@ -64,7 +64,7 @@ class Wire:
 
     def begin(self) -> None:
         """Listen."""
-        self.loop.add_reader(self.socket, self.readable)
+        self.loop.add_reader(self.socket.fileno(), self.readable)
         self.pulse.add(self)
         self.work()
 
@@ -88,7 +88,7 @@ class Wire:
         if sent == len(data):
             return True
         self.unsent = memoryview(data)[sent:]
-        self.loop.add_writer(self.socket, self.writable)
+        self.loop.add_writer(self.socket.fileno(), self.writable)
         return False
 
     def writable(self) -> None:
@@ -104,7 +104,7 @@ class Wire:
             self.unsent = self.unsent[sent:]
             return
         self.unsent = None
-        self.loop.remove_writer(self.socket)
+        self.loop.remove_writer(self.socket.fileno())
         if self.ending is None:
             self.listener.drained()
             self.work()
@@ -127,7 +127,7 @@ class Wire:
     def readable(self) -> None:
         if self.busy or self.unsent is not None:  # who does not read, or asks much, is not listened to meanwhile
             self.reading = False
-            self.loop.remove_reader(self.socket)
+            self.loop.remove_reader(self.socket.fileno())
             return
         try:
             data = self.socket.recv(READ)
@@ -156,7 +156,7 @@ class Wire:
             self.lost_soon()
         if not self.reading and not self.busy and self.unsent is None and self.socket.fileno() >= 0:
             self.reading = True
-            self.loop.add_reader(self.socket, self.readable)
+            self.loop.add_reader(self.socket.fileno(), self.readable)
 
     def take(self, opcode: int, final: bool, payload: bytes) -> None:
         """One frame.
@@ -233,8 +233,8 @@ class Wire:
         if self.socket.fileno() < 0:
             return
         self.pulse.discard(self)
-        self.loop.remove_reader(self.socket)
-        self.loop.remove_writer(self.socket)
+        self.loop.remove_reader(self.socket.fileno())
+        self.loop.remove_writer(self.socket.fileno())
         self.socket.close()
         self.inbox, self.unsent = b"", None
         self.listener.gone()

@@ -19,7 +19,8 @@ from .topics import Form, Frame, Topic
 class Subscriber:
     """A viewer that is woken when there is something, and takes it when it can.
 
-    `lagged` is set, and `wake` called a last time, when what it has missed is more than one may have waiting.
+    `lagged` is set, and `wake` called a last time, when what it has missed is more than one may have waiting; and when
+    it has left.
     """
 
     MAX_FRAMES = 256
@@ -38,7 +39,12 @@ class Subscriber:
     # --- coming and going ---------------------------------------------------------------------------------------
 
     def subscribe(self, topic: Topic) -> None:
-        """Join, as one who has all that is there: the answer to the subscription says where the topic stands."""
+        """Join, as one who has all that is there: the answer to the subscription says where the topic stands.
+
+        Whoever has left meanwhile, or was cut off, joins nothing.
+        """
+        if self.lagged:
+            return
         self.topics[topic.name] = topic
         self.places[topic] = topic.offset
         topic.viewers.add(self)
@@ -58,7 +64,8 @@ class Subscriber:
         return True
 
     def close(self) -> None:
-        """Leave every topic."""
+        """Leave every topic, for good."""
+        self.lagged = True
         for name in list(self.topics):
             self.unsubscribe(name)
 
@@ -118,7 +125,6 @@ class Subscriber:
 
     def give_up(self) -> None:
         """It was too slow: it has to come back."""
-        self.lagged = True
         self.close()
         self.wake()
 

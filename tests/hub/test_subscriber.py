@@ -117,6 +117,8 @@ def test_p11_a_closed_subscriber_leaves_nothing_behind() -> None:
     subscriber.close()
     assert all(topic.viewers == topic.followers == set() for topic in home.topics.values())
     assert (subscriber.take(), home.watched) == ([], {})
+    subscriber.subscribe(home.get("a"))
+    assert home.watched == {}, "one that left while its subscription was looked up joins nothing"
 
 
 # --- those who are slow -----------------------------------------------------------------------------------------

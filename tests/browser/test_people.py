@@ -69,6 +69,7 @@ async def test_wrong_credentials_are_told_in_the_form(screens: Screens) -> None:
     await page.fill("#password", "short")
     await page.keyboard.press("Enter")
     await expect(page.locator(".sign .problem")).to_have_text("The password needs at least 8 characters.")
+    screens.forget_complaints("422")
 
 
 async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:

@@ -108,8 +108,7 @@ class Hub:
         self.runner = Runner(
             core, store, clock, views, Topics(secrets.token_hex(4)), Verifier(store, files, probe),
         )
-        with no_collections():
-            await self.runner.start()
+        await self.runner.start()
         self.parts.push_async_callback(self.runner.stop)
         tokens, passwords = Tokens(secret, settings.jwt_expires_in), Passwords()
         self.parts.callback(passwords.close)
@@ -160,7 +159,7 @@ class Hub:
 
 @contextmanager
 def no_collections() -> Iterator[None]:
-    """What is made in this block stays: the garbage collector neither looks through it meanwhile nor ever after.
+    """What this process makes in this block stays: the garbage collector looks through it neither now nor ever after.
 
     With a million tasks each look would hold the loop for most of a second. Afterwards it looks seldom: nearly all
     that a request makes is gone without it.
@@ -228,7 +227,8 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
     hub = Hub(settings)
     beside: LocalWorker | None = None
     try:
-        await hub.start()
+        with no_collections():
+            await hub.start()
         if first_admin:
             await greet(hub)
         if local_worker:

@@ -67,7 +67,7 @@ class Proxy:
         try:
             if not self.refusing:
                 await self.moving.wait()
-                far_reader, ends.far = await asyncio.open_connection("127.0.0.1", self.target)
+                far_reader, ends.far = await self.reach()
                 await self.pass_on(ends, reader, far_reader)
                 if not ends.orphaned:
                     ends.close()
@@ -77,6 +77,10 @@ class Proxy:
             ends.reset()
         finally:
             del self.flows[this]
+
+    async def reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to whom this proxy stands for."""
+        return await asyncio.open_connection("127.0.0.1", self.target)
 
     async def pass_on(self, ends: Ends, near: asyncio.StreamReader, far: asyncio.StreamReader) -> None:
         """Pass on in both directions until one of them has ended.

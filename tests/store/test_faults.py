@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from hub.errors import Unavailable
 from hub.ids import new_id
 from hub.task import State, Task
 from store.mongo import MongoStore, connect
+from tests.chaos.proxy import Ends, Proxy
 from tests.hub.stage import Stage
 from tests.hub.world import a_task
 
@@ -53,6 +55,53 @@ async def test_fault_3_every_kind_of_write_is_done_and_told_failed(
                 await store.commit([change])
         assert await store.commit([change]) == [Outcome.DONE]
     assert await store.page(Task, 10) == [moved]
+
+
+class OneWay(Proxy):
+    """The line to the mongod at `path`; while `losing`, questions arrive and answers do not, not even later."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(0)
+        self.path, self.losing, self.lost = path, False, 0
+
+    async def reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self.path)
+
+    async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: Ends) -> None:
+        lost = 0
+        while data := await reader.read(65536):
+            if writer is ends.near and (self.losing or lost):
+                lost += len(data)  # what comes after a gap in a stream cannot arrive either
+                self.lost += len(data)
+                continue
+            writer.write(data)
+            await writer.drain()
+
+
+async def test_fault_14_a_commit_arrives_and_its_answer_is_lost_on_the_way(mongo_uri: str, store: MongoStore) -> None:
+    """A line that loses one direction: Unavailable in time; with the line back the same commit is done, once."""
+    line = OneWay(unquote(urlsplit(mongo_uri).netloc))
+    await line.start()
+    client = connect(f"mongodb://127.0.0.1:{line.port}/?directConnection=true")
+    behind = MongoStore(client, store.database.name, "that-hub")
+    first, second = a_task("first"), a_task("second")
+    moved, ended = (a_task("first", state=State.CANCELLED, version=version) for version in (2, 3))
+    assert await behind.commit([Save(first, 0)]) == [Outcome.DONE]
+    for changes, there in (
+        ([Save(second, 0), Save(moved, 1)], [second, first]),  # the driver sends both, one after the other's answer
+        ([Save(ended, 2)], [second, ended]),
+    ):
+        line.losing, line.lost = True, 0
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(20):
+                await behind.commit(changes)
+        assert line.lost and await store.page(Task, 10) == there, "what was sent was done all the same"
+        line.losing = False
+        assert await answered(lambda: behind.commit(changes)) == [Outcome.DONE] * len(changes)
+        assert await behind.commit(changes) == [Outcome.DONE] * len(changes)
+    assert await behind.page(Task, 10) == await store.page(Task, 10) == [second, ended]
+    client.close()
+    line.stop()
 
 
 # --- failed before doing

@@ -7,7 +7,6 @@ import gc
 import random
 import secrets
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -31,7 +30,7 @@ from store.space import Space
 from store.tokens import Tokens
 from worker.local import LocalWorker
 
-from . import messages
+from . import logs, messages
 from .account import SignInLimiter, User
 from .clock import SystemClock
 from .commands import add_user, enter_interface, interface, opened_store, perform, read_settings, user
@@ -235,7 +234,7 @@ async def serve(settings: Settings, local_worker: bool, first_admin: bool) -> No
             token, _ = await enter_interface(hub.rooms.store, LOCAL_WORKER)
             beside = LocalWorker(hub.url, token, name=LOCAL_WORKER)
             beside.start()
-        print(f"\n  The hub is at {settings.api_base_url}  (Ctrl-C stops it)\n", file=sys.stdout, flush=True)
+        logs.say(f"\n  The hub is at {settings.api_base_url}  (Ctrl-C stops it)\n")
         await stop.wait()
         log.info("hub_stopping")
     finally:
@@ -258,12 +257,12 @@ def told_to_stop() -> asyncio.Event:
 
 
 async def greet(hub: Hub) -> None:
-    """Create the first admin, and tell the password this once."""
+    """Create the first admin, and tell the password this once; one that cannot be told opens nothing."""
     if await hub.rooms.store.count(User, role="admin"):
         return
     password = secrets.token_urlsafe(12)
-    await add_user(hub.rooms.store, FIRST_ADMIN, "Admin", True, password)
-    print(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)", flush=True)
+    if logs.say(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)"):
+        await add_user(hub.rooms.store, FIRST_ADMIN, "Admin", True, password)
 
 
 cli.add_command(user)

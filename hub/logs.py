@@ -38,3 +38,13 @@ def configure(format: str, level: str) -> None:
     root.setLevel(level.upper())
     for noisy in ("pymongo", "asyncio", "tornado.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def say(text: str) -> bool:
+    """Print a line for whoever started this, and tell whether that was possible: a full disk is no reason to end."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        structlog.get_logger(__name__).warning("not_printed", error=str(error))
+        return False
+    return True

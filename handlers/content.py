@@ -175,8 +175,13 @@ class Content(Endpoint):
         Raises:
             TimeoutError: it took nothing for too long.
         """
-        async with asyncio.timeout(IDLE_S):
-            await self.flush()
+        flushing = self.flush()
+        if not flushing.done():
+            with self.connection.stream.socket.dup() as line:
+                patience = sendfile.Patience(line, IDLE_S)
+                while not flushing.done():
+                    await asyncio.wait((flushing,), timeout=patience.left())
+        flushing.result()
 
 
 def disposition(inline: bool, name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, StreamClosedError
@@ -19,6 +20,37 @@ from .locks import Turns
 ENABLED = hasattr(os, "sendfile")
 PIECE = 2 * 1024 * 1024  # bytes that one turn of the loop hands over at the most
 READ = 4 * 1024 * 1024  # bytes that a thread does, which has to read them
+TCP_INFO_BYTES, BYTES_ACKED = 192, 120  # of struct tcp_info of Linux, and where in it tcpi_bytes_acked is (tcp(7))
+
+
+class Patience:
+    """How long a client may take nothing: `idle_s` seconds.
+
+    What it acknowledges counts as taken, where the system tells. That a socket has room again does not say it in time:
+    a third of all that it holds must be gone first, which over a slow line takes minutes.
+    """
+
+    def __init__(self, line: socket.socket, idle_s: float) -> None:
+        self.line, self.idle_s = line, idle_s
+        self.renew()
+
+    def renew(self) -> None:
+        """It has just taken something."""
+        self.acknowledged = acknowledged(self.line)
+        self.until = asyncio.get_running_loop().time() + self.idle_s
+
+    def left(self) -> float:
+        """Seconds that it may be waited for, until this is asked again.
+
+        Raises:
+            TimeoutError: it took nothing for `idle_s` seconds.
+        """
+        if (left := self.until - asyncio.get_running_loop().time()) > 0:
+            return left
+        if acknowledged(self.line) == self.acknowledged:
+            raise TimeoutError
+        self.renew()
+        return self.idle_s
 
 
 async def send(
@@ -37,9 +69,9 @@ async def send(
         return 0
     stream = connection.stream
     stream.set_nodelay(True)
-    loop = asyncio.get_running_loop()
-    at, until = start, loop.time() + idle_s
+    at = start
     with stream.socket.dup() as line:  # one of our own: Tornado may close its own while a thread still uses this one
+        patience = Patience(line, idle_s)
         while at < end:
             piece = min(PIECE, end - at)
             if in_memory(file, at, piece):
@@ -52,11 +84,12 @@ async def send(
             if sent == 0:
                 break  # the file ends early
             if sent is not None:
-                at, until = at + sent, loop.time() + idle_s
+                at += sent
+                patience.renew()
                 assert connection._expected_content_remaining is not None
                 connection._expected_content_remaining -= sent  # what Tornado counts as not sent yet
             if at < end and (sent or 0) < piece:
-                await writable(line, gone, until)
+                await writable(line, gone, patience)
     return at - start
 
 
@@ -93,23 +126,34 @@ def hand_over(line: socket.socket, file: int, at: int, count: int) -> int | None
         raise StreamClosedError(error) from None
 
 
-async def writable(line: socket.socket, gone: asyncio.Future[None], until: float) -> None:
+async def writable(line: socket.socket, gone: asyncio.Future[None], patience: Patience) -> None:
     """Wait until the socket has room, or the client is gone; it may say that it has room and take nothing all the same.
 
     Raises:
-        TimeoutError: neither happened until that time of the loop.
+        TimeoutError: neither happened, and the client took nothing for too long.
     """
     loop = asyncio.get_running_loop()
-    ready: asyncio.Event = asyncio.Event()
+    ready: asyncio.Future[None] = loop.create_future()
 
-    def wake(_: object = None) -> None:
-        ready.set()
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
 
-    gone.add_done_callback(wake)
+    left = patience.left()
     loop.add_writer(line, wake)
     try:
-        async with asyncio.timeout_at(until):
-            await ready.wait()
+        while not (await asyncio.wait((ready, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED))[0]:
+            left = patience.left()
     finally:
         loop.remove_writer(line)
-        gone.remove_done_callback(wake)
+
+
+def acknowledged(line: socket.socket) -> int:
+    """How many bytes the other side has acknowledged; 0 where the system does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return 0
+    try:
+        told = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    except OSError:
+        return 0
+    return int(struct.unpack_from("=Q", told, BYTES_ACKED)[0]) if len(told) >= BYTES_ACKED + 8 else 0

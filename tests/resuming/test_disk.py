@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 
@@ -81,6 +83,38 @@ async def test_p14_fault_16_a_disk_that_fills_in_mid_upload(mongo_uri: str, tmp_
             upload = (await asyncio.to_thread(client, "GET", path)).json
             assert (upload["state"], upload["sha256"]) == ("ready", digest(content))
             assert hub.arrived() == 0
+
+
+@pytest.mark.chaos
+async def test_p5_fault_18_a_disk_that_fills_under_the_database(tmp_path: Path) -> None:
+    """P5, fault 18: the hub's own mongod finds no room; the hub lives, and loses nothing that it has said 201 to."""
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    with mounted("-t", "tmpfs", "-o", "size=256m", "none", at=tmp_path / "hub" / "data" / "mongo") as disk:
+        async with running(HubProcess("", tmp_path / "hub")) as hub:
+            tokens = [await asyncio.to_thread(hub.user)]
+            ballast = disk / "ballast"
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            refusals: list[tuple[int, str]] = []
+            async with asyncio.timeout(120):
+                while not refusals:
+                    try:
+                        tokens.append(await asyncio.to_thread(hub.user))
+                    except HTTPError as error:
+                        refusals.append((error.code, json.load(error)["code"]))
+            assert refusals[0] in ((503, "unavailable"), (507, "disk_full"))
+            for _ in range(10):
+                assert (await asyncio.to_thread(Client(hub.url, ""), "GET", "/livez")).status == 200
+                answer = await asyncio.to_thread(Client(hub.url, tokens[0]), "GET", "/api/videos")
+                assert answer.status in (200, 503), answer
+            ballast.unlink()
+            async with asyncio.timeout(90):
+                while not await asyncio.to_thread(hub.ready):
+                    await asyncio.sleep(0.2)
+            for token in tokens:
+                assert (await asyncio.to_thread(Client(hub.url, token), "GET", "/api/videos")).status == 200
+            await asyncio.to_thread(hub.user)
 
 
 async def test_p1_p3_fault_19_a_power_cut(mongo_uri: str, tmp_path: Path, image: Path) -> None:

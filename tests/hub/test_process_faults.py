@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench.wire import Caller, Talk, handshake, masked
+from hub.account import User
 from hub.commands import enter_interface
 from hub.ids import new_id
 from store.mongo import MongoStore, connect
@@ -21,18 +24,28 @@ from tests.handlers.running import Api, eventually, small_video
 from tests.resuming.client import Client, Heard
 from tests.resuming.process import HubProcess
 
-pytestmark = pytest.mark.mongo
-INTO_NOTHING = ("sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh")  # each write says ENOSPC
+pytestmark = [
+    pytest.mark.mongo,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and /dev/full are Linux's"),
+]
+INTO_NOTHING = ("sh", "-c", 'exec "$@" --first-admin >/dev/full 2>&1', "sh")  # each write says ENOSPC
 POOL = 32  # connections to the database, which the driver opens as it needs them
 CLEAN = (0, 120)  # 120 is Python's word for a good end whose last words found no room
 
 
 @asynccontextmanager
+async def records(hub: HubProcess) -> AsyncIterator[MongoStore]:
+    """The process's records, beside it."""
+    client = connect(hub.environment["MONGODB_URI"])
+    yield MongoStore(client, hub.environment["DB_NAME"], "test")
+    client.close()
+
+
+@asynccontextmanager
 async def a_worker(hub: HubProcess) -> AsyncIterator[FakeWorker]:
     """A worker that has joined the process, with one slot."""
-    client = connect(hub.environment["MONGODB_URI"])
-    token, _ = await enter_interface(MongoStore(client, hub.environment["DB_NAME"], "test"), "box")
-    client.close()
+    async with records(hub) as store:
+        token, _ = await enter_interface(store, "box")
     api = Api(hub, hub.folder)  # type: ignore[arg-type]
     made = FakeWorker(api, "box", token, "m")
     await made.join()
@@ -69,6 +82,8 @@ async def test_fault_18_a_hub_whose_log_is_full_serves_on(mongo_uri: str, tmp_pa
         async with a_worker(hub) as worker:
             task = await served(Client(hub.url, await asyncio.to_thread(hub.user)))
             assert (await worker.take()).task == task["id"]
+        async with records(hub) as store:
+            assert await store.count(User, role="admin") == 0, "nobody could be told the password"
     finally:
         hub.stop()
     assert hub.process is not None and hub.process.returncode in CLEAN
@@ -79,10 +94,16 @@ async def test_fault_18_a_hub_whose_log_is_full_serves_on(mongo_uri: str, tmp_pa
 
 @pytest.fixture
 async def hub(mongo_uri: str, tmp_path: Path) -> AsyncIterator[HubProcess]:
+    """A hub that may have as many descriptors as the system allows, as may this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 4096:
+        pytest.skip("this needs some thousand descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     process = HubProcess(mongo_uri, tmp_path / "hub", MAX_VIEWERS_PER_USER="10000")
     await process.start()
     yield process
     process.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def pid(hub: HubProcess) -> int:

@@ -54,7 +54,7 @@ async def a_worker(hub: HubProcess) -> AsyncIterator[FakeWorker]:
     api.close()
 
 
-async def served(person: Client) -> dict[str, Any]:
+async def served(person: Client) -> Any:
     """Upload a video and create a task of it; the task."""
     video = fine(await asyncio.to_thread(
         person, "POST", "/api/videos?name=v", small_video() + new_box(), Content_Type="video/mp4",

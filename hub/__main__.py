@@ -33,8 +33,11 @@ from worker.local import LocalWorker
 from . import logs, messages
 from .account import SignInLimiter, User
 from .clock import SystemClock
-from .commands import add_user, enter_interface, interface, opened_store, perform, read_settings, user
+from .commands import (
+    add_user, enter_interface, interface, known_user, opened_store, perform, read_settings, user,
+)
 from .core import Core, Link
+from .effects import Delete
 from .ids import new_id
 from .links import Links
 from .media import Purpose
@@ -257,12 +260,15 @@ def told_to_stop() -> asyncio.Event:
 
 
 async def greet(hub: Hub) -> None:
-    """Create the first admin, and tell the password this once; one that cannot be told opens nothing."""
-    if await hub.rooms.store.count(User, role="admin"):
+    """Create the first admin, and tell the password this once; where it cannot be told, the next start tries again."""
+    store = hub.rooms.store
+    if await store.count(User, role="admin"):
         return
     password = secrets.token_urlsafe(12)
-    if logs.say(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)"):
-        await add_user(hub.rooms.store, FIRST_ADMIN, "Admin", True, password)
+    await add_user(store, FIRST_ADMIN, "Admin", True, password)
+    if not logs.say(f"\n  First admin: {FIRST_ADMIN}   password: {password}   (shown only this once)"):
+        admin = await known_user(store, FIRST_ADMIN)
+        await store.commit([Delete(User, admin.id)])
 
 
 cli.add_command(user)

@@ -90,7 +90,7 @@ class WorkerConnection:
 class WorkerSocket(Socket):
     """GET /api/workers/session. Thin: everything is in `WorkerConnection`. Pages may not: workers are no browsers."""
 
-    connection: WorkerConnection
+    connection: WorkerConnection | None = None  # none before the handshake is over
     interface: Interface
 
     async def admit(self) -> None:
@@ -108,15 +108,17 @@ class WorkerSocket(Socket):
         asyncio.get_running_loop().call_later(HELLO_S, self.check_hello)
 
     def check_hello(self) -> None:
-        if not self.connection.line.session:
+        if self.connection is not None and not self.connection.line.session:
             self.close(CLOSE_BAD_MESSAGE, "say hello first")
 
     def on_message(self, message: str | bytes) -> Awaitable[Any] | None:
+        assert self.connection is not None
         self.connection.receive(message)
         return self.connection.drained()
 
     def on_close(self) -> None:
-        self.connection.line.left()
+        if self.connection is not None:
+            self.connection.line.left()
 
 
 ROUTES = [(r"/api/workers/session", WorkerSocket)]

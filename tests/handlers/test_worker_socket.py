@@ -80,6 +80,34 @@ async def test_a_worker_speaks_for_itself_and_says_hello_first(api: Api, monkeyp
 # --- coming back ------------------------------------------------------------------------------------------------
 
 
+async def test_a_worker_that_hangs_up_while_it_is_let_in_is_nobody(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, hung_up = asyncio.Event(), asyncio.Event()
+    socket_class, identities = handlers.worker_socket.WorkerSocket, api.hub.rooms.identities
+    interface, on_connection_close = identities.interface, socket_class.on_connection_close
+
+    async def slow_interface(token: str) -> Any:
+        asked.set()
+        await hung_up.wait()
+        return await interface(token)
+
+    def noticed(socket: handlers.worker_socket.WorkerSocket) -> None:
+        hung_up.set()
+        on_connection_close(socket)
+
+    monkeypatch.setattr(identities, "interface", slow_interface)
+    monkeypatch.setattr(socket_class, "on_connection_close", noticed)
+    _, token = await api.interface()
+    host = api.hub.url.removeprefix("http://")
+    async with api.connection(
+        f"GET /api/workers/session HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"Sec-WebSocket-Protocol: vsh.worker.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ):
+        await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(hung_up.wait(), 10)
+    assert (await api("GET", "/livez")).status == 200
+
+
 async def test_a_worker_that_comes_back_keeps_its_lease_and_gets_what_it_missed(api: Api) -> None:
     person = await api.user()
     async with worker(api) as maker:

@@ -84,28 +84,25 @@ def install_redis(environment: dict[str, str]) -> tuple[Path, dict[str, str]]:
 
 def install_bullmq() -> Path:
     """The folder whose node_modules holds BullMQ."""
-    folder = CACHE / f"bullmq-{BULLMQ}-{IOREDIS}"
-    if not (folder / "installed").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        run([
-            "npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts",
-            f"bullmq@{BULLMQ}", f"ioredis@{IOREDIS}",
-        ], folder)
-        (folder / "installed").touch()
-    return folder
+    return install_npm(f"bullmq-{BULLMQ}-{IOREDIS}", f"bullmq@{BULLMQ}", f"ioredis@{IOREDIS}")
 
 
 def install_websockets() -> Path:
     """The folder whose node_modules holds Node's ws and uWebSockets.js (a build of it that the registry has)."""
-    folder = CACHE / f"websockets-{WS}-{UWS}"
+    return install_npm(f"websockets-{WS}-{UWS}", f"ws@{WS}", f"@btc-vision/uwebsockets.js@{UWS}")
+
+
+def install_npm(name: str, *packages: str) -> Path:
+    """The folder of that name whose node_modules holds `packages`, installed if they are not there yet.
+
+    Raises:
+        NotHere: npm did not work.
+    """
+    folder = CACHE / name
     if not (folder / "installed").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        run([
-            "npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts",
-            f"ws@{WS}", f"@btc-vision/uwebsockets.js@{UWS}",
-        ], folder)
+        run(["npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts", *packages], folder)
         (folder / "installed").touch()
     return folder
 

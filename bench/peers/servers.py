@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..stage import end, free_port
-from .install import CACHE, NotHere, output, run
+from .install import CACHE, NotHere, install_npm, output, run
 
 HERE = Path(__file__).resolve().parent
 TUS_SERVER, FILE_STORE = "2.4.5", "2.1.1"
@@ -131,14 +131,7 @@ def says(program: Path, environment: dict[str, str]) -> str:
 
 def install_tus() -> Path:
     """The folder whose node_modules holds @tus/server."""
-    folder = CACHE / f"tus-{TUS_SERVER}-{FILE_STORE}"
     output(["node", "--version"], dict(os.environ))
-    if not (folder / "installed").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        run([
-            "npm", "install", "--prefix", ".", "--no-audit", "--no-fund", "--ignore-scripts",
-            f"@tus/server@{TUS_SERVER}", f"@tus/file-store@{FILE_STORE}",
-        ], folder)
-        (folder / "installed").touch()
-    return folder
+    return install_npm(
+        f"tus-{TUS_SERVER}-{FILE_STORE}", f"@tus/server@{TUS_SERVER}", f"@tus/file-store@{FILE_STORE}",
+    )

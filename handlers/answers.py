@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .inputs import Inputs
     from .receptions import Receptions
     from .registry import Registry
+    from .task_line import TaskLine
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +54,9 @@ class Rooms:
 
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
     and those who delete them, `turns` those who move many bytes at a time; `creating` are the (user, Idempotency-Key)
-    pairs whose request is under way; `registry` follows the records of interface services; `receptions` are the files
-    on their way in; `sweeper` tidies up; `audience` is who looks.
+    pairs whose request is under way, `kept` the connections that bring one order after the other; `registry` follows
+    the records of interface services; `receptions` are the files on their way in; `sweeper` tidies up; `audience` is
+    who looks.
     """
 
     settings: Settings
@@ -73,6 +75,7 @@ class Rooms:
     contents: Locks = field(default_factory=Locks)
     turns: Turns = field(default_factory=Turns)
     creating: set[tuple[str, str]] = field(default_factory=set)
+    kept: set[TaskLine] = field(default_factory=set)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)
     sweeper: Sweeper = field(init=False)

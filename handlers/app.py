@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-import structlog
 from tornado.httpserver import HTTPServer
-from tornado.web import Application, RequestHandler
+from tornado.web import Application
 
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews, seed_calls,
+    access, admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews, seed_calls,
     tasks, tus, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
-
-ACCESS = logging.getLogger("access")
-log = structlog.get_logger(ACCESS.name)
 
 QUIET_S, PING_S = 75, 20  # seconds: for a request's headers and between requests; between pings on websockets
 MAX_BODY = 64 * 1024  # bytes, for those who want no body; an Endpoint has its own limit and can say so
@@ -40,7 +35,7 @@ def make_app(rooms: Rooms, static: Path) -> Application:
         rooms=rooms,
         metrics=metrics.Metrics(rooms),
         default_handler_class=NoSuchPlace,
-        log_function=log_request,
+        log_function=access.log_request,
         websocket_ping_interval=PING_S,
         websocket_max_message_size=MAX_MESSAGE,
     )
@@ -53,15 +48,3 @@ def make_server(app: Application) -> HTTPServer:
         chunk_size=CHUNK,
     )
     return server
-
-
-def log_request(handler: RequestHandler) -> None:
-    """Count it, and one line a request, without the query: it may hold a signature."""
-    handler.settings["metrics"].count(handler)
-    if not ACCESS.isEnabledFor(logging.INFO):
-        return  # what is not written must not be put together either
-    request = handler.request
-    log.info(
-        "request_served", method=request.method, path=request.path, status=handler.get_status(),
-        ms=round(1000 * request.request_time(), 1), request_id=getattr(handler, "request_id", None),
-    )

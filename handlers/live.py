@@ -19,7 +19,7 @@ from hub.errors import HubError, RateLimited, Unauthorized
 from hub.messages import Auth, BadMessage, Ping, Subscribe, Subscribed, Unsubscribe
 from hub.subscriber import Direct, Subscriber
 
-from . import door, frames, poll_line, sight, wire
+from . import door, frames, kept_line, sight, wire
 from .audience import CLOSE_CROWDED, CLOSE_FORBIDDEN, CLOSE_SLOW, CLOSE_UNAUTHORIZED, TICKET_S, Seat
 from .base import Endpoint, Rooms, bearer_of
 from .live_poll import Poll
@@ -234,7 +234,7 @@ class LiveSocket(Socket):
     async def get(self, *arguments: Any, **options: Any) -> None:
         stream: Any = self.request.connection.stream  # type: ignore[union-attr]
         named = "Authorization" in self.request.headers  # a ticket is good for one request, and not in what repeats
-        if self.poll is not None and named and FAST and wire.can_take_over(stream) and poll_line.can_give_back(stream):
+        if self.poll is not None and named and FAST and kept_line.can_take(self):
             self.take_line()
         elif self.poll is not None:
             await self.poll.answer()
@@ -248,13 +248,10 @@ class LiveSocket(Socket):
         assert self.poll is not None and self.admitted is not None
         self.poll.seat.leave()
         self.poll = None
-        stream: Any = self.detach()
-        stream.set_nodelay(True)
-        taken = wire.take_over(stream)
-        assert taken is not None
-        line = PollLine(self, *taken, self.settings["server"])
+        line = PollLine(self)
+        line.take()
         line.admit(*self.admitted)
-        line.begin(self.request.query)
+        line.ask(self.request.query, {}, b"")
 
     async def shake_hands(self) -> None:
         """The server's half of the handshake (RFC 6455 section 4.2.2); the connection is ours then."""

@@ -58,12 +58,32 @@ class Metrics:
             buckets=SECONDS, registry=self.registry,
         )
 
-    def count(self, handler: RequestHandler) -> None:
-        """A request was answered."""
-        endpoint, request = type(handler).__name__, handler.request
-        method = request.method if request.method in RequestHandler.SUPPORTED_METHODS else "other"
-        self.requests.labels(endpoint, method, handler.get_status()).inc()
-        self.seconds.labels(endpoint).observe(request.request_time())
+    def counting(self, handler: RequestHandler) -> Counting:
+        """What counts requests like this one."""
+        endpoint, method = type(handler).__name__, handler.request.method
+        known = method if method in RequestHandler.SUPPORTED_METHODS else "other"
+        return Counting(self, endpoint, known)
+
+
+class Counting:
+    """Counts requests to one endpoint by one method; what is looked up is looked up once."""
+
+    __slots__ = ("metrics", "endpoint", "method", "seconds", "answers")
+
+    def __init__(self, metrics: Metrics, endpoint: str, method: str) -> None:
+        self.metrics = metrics
+        self.endpoint = endpoint
+        self.method = method
+        self.seconds = metrics.seconds.labels(endpoint)
+        self.answers: dict[int, Counter] = {}
+
+    def count(self, status: int, seconds: float) -> None:
+        """One was answered, after so many seconds."""
+        answers = self.answers.get(status)
+        if answers is None:
+            answers = self.answers[status] = self.metrics.requests.labels(self.endpoint, self.method, status)
+        answers.inc()
+        self.seconds.observe(seconds)
 
 
 class MetricsPage(Endpoint):

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from hub import views
 from hub.core import Core
 from hub.effects import Delete
-from hub.errors import Conflict, Invalid, NotFound
-from hub.ids import new_id
+from hub.errors import Invalid, NotFound
 from hub.interface import OfferedModel
-from hub.media import Media, Purpose
+from hub.media import Media
 from hub.task import State, Task
 
+from . import kept_line
 from .base import Endpoint, check_id
-from .bodies import Form
+from .creation import create
 from .media import remove_bytes
+from .task_line import TaskLine
 
-Option = Annotated[str, Meta(max_length=500)] | bool | Annotated[int, Meta(ge=-(2**53), le=2**53)] | float
-OptionName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-
-
-class TaskForm(Form):
-    video_id: Annotated[str, Meta(max_length=100)]
-    model: Annotated[str, Meta(min_length=1, max_length=64)]
-    background_id: Annotated[str, Meta(max_length=100)] | None = None
-    options: Annotated[dict[OptionName, Option], Meta(max_length=50)] = {}
-    priority: Annotated[int, Meta(ge=-10, le=10)] = 0
+FAST = True  # whether connections are taken over from Tornado where that can be done
 
 
 class Tasks(Endpoint):
@@ -43,67 +32,16 @@ class Tasks(Endpoint):
         self.answer_list([self.rooms.runner.view(task) for task in found], limit, found[-1].id if found else None)
 
     async def post(self) -> None:
-        form = self.form(TaskForm)
-        key = self.request.headers.get("Idempotency-Key")
-        if key is None:
-            return await self.create(form, None)
-        if not 1 <= len(key) <= 200 or not key.isprintable():
-            raise Invalid("an Idempotency-Key has 1 to 200 printable characters")
-        under_way = (self.user.id, key)
-        if under_way in self.rooms.creating:
-            raise Conflict("the first request with this Idempotency-Key is not answered yet", code="running")
-        self.rooms.creating.add(under_way)
-        try:
-            if not await self.replayed(key):
-                await self.create(form, key)
-        finally:
-            self.rooms.creating.discard(under_way)
-
-    async def create(self, form: TaskForm, key: str | None) -> None:
-        """Make the task and answer with it; where another hub has just made it under the same key, with that one."""
-        with self.rooms.inputs.used({form.video_id, form.background_id or ""}):
-            await self.make(form, key)
-
-    async def make(self, form: TaskForm, key: str | None) -> None:
-        """Make it of files that nobody deletes meanwhile."""
-        runner = self.rooms.runner
-        runner.check_ready()
-        inputs = self.rooms.inputs
-        video = await inputs.source(self.user.id, form.video_id, Purpose.VIDEO, "/video_id")
-        background = None
-        if form.background_id is not None:
-            background = await inputs.source(self.user.id, form.background_id, Purpose.BACKGROUND, "/background_id")
-        task = Task(
-            new_id(), self.user.id, form.model, video, background, self.rooms.clock.wall(), dict(form.options),
-            form.priority, request_key=key, request_hash=self.digest(),
+        headers = self.request.headers
+        made = await create(
+            self.rooms, self.user, headers.get("Content-Type", ""), bytes(self.received),
+            headers.get("Idempotency-Key"),
         )
-        try:
-            await runner.carry_out(runner.core.submit(task, self.rooms.clock.now()))
-        except Conflict:
-            if key is None or not await self.replayed(key):
-                raise
-            return
-        self.set_header("Location", f"/api/tasks/{task.id}")
-        self.answer(runner.view(task), 201)
-
-    def digest(self) -> str:
-        return hashlib.sha256(bytes(self.received)).hexdigest()
-
-    async def replayed(self, key: str) -> bool:
-        """Answer with the task that this key has created before, if it has.
-
-        Raises:
-            Invalid: code key_reused: it was another request.
-        """
-        earlier = await self.rooms.store.find(Task, owner=self.user.id, request_key=key)
-        if earlier is None:
-            return False
-        if earlier.request_hash != self.digest():
-            raise Invalid("this Idempotency-Key was used for another request", code="key_reused")
-        self.set_header("Idempotency-Replayed", "true")
-        self.set_header("Location", f"/api/tasks/{earlier.id}")
-        self.answer(self.rooms.runner.view(earlier), 201)
-        return True
+        if FAST and kept_line.can_take(self):
+            return TaskLine(self, self.bearer()).tell(made)
+        for name, value in made.headers.items():
+            self.set_header(name, value)
+        self.answer(made.view, 201)
 
 
 class TaskEndpoint(Endpoint):

@@ -147,6 +147,8 @@ class Hub:
         async def close() -> None:
             listening.stop()
             self.runner.close_sockets()
+            for line in tuple(self.rooms.kept):
+                line.end()
             try:
                 await asyncio.wait_for(server.close_all_connections(), 3)
             except TimeoutError:

@@ -11,8 +11,8 @@ from tornado.web import Application
 from hub.messages import MAX_MESSAGE
 
 from . import (
-    access, admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews, seed_calls,
-    tasks, tus, worker_poll, worker_socket,
+    access, admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews,
+    seed_calls, tasks, tus, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 

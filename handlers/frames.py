@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from tornado.util import _websocket_mask
+
 from hub.previews import Shot
 from hub.topics import Frame
 
@@ -75,11 +77,4 @@ def first(data: bytes, largest: int, at: int = 0) -> tuple[int, bool, bytes, int
     end = at + 4 + size
     if len(data) < end:
         return None
-    return opcode, final, unmasked(data[at:at + 4], data[at + 4:end]), end
-
-
-def unmasked(mask: bytes, payload: bytes) -> bytes:
-    """The payload without its mask (section 5.3)."""
-    size = len(payload)
-    pattern = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(pattern, "big")).to_bytes(size, "big")
+    return opcode, final, _websocket_mask(data[at:at + 4], data[at + 4:end]), end

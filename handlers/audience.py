@@ -21,7 +21,6 @@ from hub.news import ADMIN
 from hub.runner import CLOSE_RESTART
 from hub.subscriber import Subscriber
 
-
 if TYPE_CHECKING:
     from .answers import Rooms
 

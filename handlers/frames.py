@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from tornado.util import _websocket_mask
+from tornado.util import _websocket_mask  # in C, where Tornado has that; a preview has many bytes
 
 from hub.previews import Shot
 from hub.topics import Frame

@@ -25,9 +25,8 @@ FAST = True  # whether sockets are taken over from Tornado where that can be don
 READ = 64 * 1024  # bytes read at once
 GOODBYE_S = 5.0  # for the other side to close
 MOST_UNSENT = 1024 * 1024  # bytes that may wait for one who does not read
-A_SECOND = 50  # messages of one whose burst is over
+A_SECOND = 50  # messages that are heard of one whose burst is over
 BEATS = 20  # seconds between two pings; one who was silent since the last is gone
-
 
 Taken = tuple[socket.socket, bytes]  # a socket, and what was read from it already
 

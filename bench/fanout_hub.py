@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import handlers.live
+import handlers.wire
 from hub import logs
 from hub.__main__ import Hub
 from hub.account import User
@@ -66,5 +66,5 @@ async def serve(viewers: int, own: bool) -> None:
 
 if __name__ == "__main__":
     logs.configure("console", "error")
-    handlers.live.FAST = "plain" not in sys.argv
+    handlers.wire.FAST = "plain" not in sys.argv
     asyncio.run(serve(int(sys.argv[1]), sys.argv[2] == "own"))

@@ -27,6 +27,7 @@ from hub.views import Views
 from .identity import Identities
 from .locks import Locks, Turns
 from .problems import CONTENT_TYPE, REASONS, problem, speaks_chinese, status_of
+from .wire import Pulse
 
 if TYPE_CHECKING:
     from .audience import Audience
@@ -54,9 +55,9 @@ class Rooms:
 
     `contents` keeps apart those who record and those who remove the same bytes, `inputs` those who make tasks of files
     and those who delete them, `turns` those who move many bytes at a time; `creating` are the (user, Idempotency-Key)
-    pairs whose request is under way, `kept` the connections that bring one order after the other; `registry` follows
-    the records of interface services; `receptions` are the files on their way in; `sweeper` tidies up; `audience` is
-    who looks.
+    pairs whose request is under way, `kept` the connections that bring one order after the other; `pulse` pings the
+    websockets; `registry` follows the records of interface services; `receptions` are the files on their way in;
+    `sweeper` tidies up; `audience` is who looks.
     """
 
     settings: Settings
@@ -76,6 +77,7 @@ class Rooms:
     turns: Turns = field(default_factory=Turns)
     creating: set[tuple[str, str]] = field(default_factory=set)
     kept: set[TaskLine] = field(default_factory=set)
+    pulse: Pulse = field(default_factory=Pulse)
     registry: Registry = field(init=False)
     receptions: Receptions = field(init=False)
     sweeper: Sweeper = field(init=False)

@@ -21,8 +21,6 @@ from hub.news import ADMIN
 from hub.runner import CLOSE_RESTART
 from hub.subscriber import Subscriber
 
-from .wire import Pulse
-
 if TYPE_CHECKING:
     from .answers import Rooms
 
@@ -107,7 +105,6 @@ class Audience:
         self.most = most
         self.count: Counter[str] = Counter()
         self.tickets: dict[str, tuple[float, User, str, float]] = {}
-        self.pulse = Pulse()
 
     # --- how many -----------------------------------------------------------------------------------------------
 
@@ -173,11 +170,10 @@ class Audience:
                 seat.sign_out()
 
     async def watch(self) -> None:
-        """Beat the pulse, and look at everybody's rights again and again, for ever."""
+        """Look at everybody's rights again and again, for ever."""
         beats = 0
         while True:
             await asyncio.sleep(1.0)
-            self.pulse.beat()
             self.end_hopeless()
             beats += 1
             if beats % LOOK_S == 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from tornado.util import _websocket_mask  # in C, where Tornado has that; a preview has many bytes
+
 from hub.previews import Shot
 from hub.topics import Frame
 
@@ -47,38 +49,32 @@ def closing(code: int, reason: str) -> bytes:
     return encoded(struct.pack(">H", code) + reason.encode()[:123].decode(errors="ignore").encode(), CLOSE)
 
 
-def first(data: bytes, largest: int) -> tuple[int, bool, bytes, int] | None:
-    """The first frame in what a client sent: opcode, whether it is final, payload, and its length in `data`.
+def first(data: bytes, largest: int, at: int = 0) -> tuple[int, bool, bytes, int] | None:
+    """The first frame from `at` on in what a client sent: opcode, whether it is final, payload, and where it ends.
 
     None where it is not whole yet.
 
     Raises:
         BadFrame: it is none, or longer than `largest` bytes, which is told from its head.
     """
-    if len(data) < 2:
+    if len(data) < at + 2:
         return None
-    opcode, final, size, at = data[0] & 0xF, bool(data[0] & FIN), data[1] & 0x7F, 2
-    if data[0] & 0x70 or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+    kind, size, at = data[at], data[at + 1], at + 2
+    opcode, final, masked, size = kind & 0xF, bool(kind & FIN), size & MASKED, size & 0x7F
+    if kind & 0x70 or opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
         raise BadFrame(PROTOCOL_ERROR, "reserved bits or an unknown opcode")
     if opcode >= CLOSE and (size > 125 or not final):
         raise BadFrame(PROTOCOL_ERROR, "a control frame is short and whole")
-    if not data[1] & MASKED:
+    if not masked:
         raise BadFrame(PROTOCOL_ERROR, "a client masks what it sends")
     if size >= 126:
-        at = 4 if size == 126 else 10
+        begin, at = at, at + (2 if size == 126 else 8)
         if len(data) < at:
             return None
-        size = int.from_bytes(data[2:at], "big")
+        size = int.from_bytes(data[begin:at], "big")
     if size > largest:
         raise BadFrame(TOO_BIG, "message too big")
     end = at + 4 + size
     if len(data) < end:
         return None
-    return opcode, final, unmasked(data[at:at + 4], data[at + 4:end]), end
-
-
-def unmasked(mask: bytes, payload: bytes) -> bytes:
-    """The payload without its mask (section 5.3)."""
-    size = len(payload)
-    pattern = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(pattern, "big")).to_bytes(size, "big")
+    return opcode, final, _websocket_mask(data[at:at + 4], data[at + 4:end]), end

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from tornado.iostream import StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
+from tornado.websocket import WebSocketClosedError
 
 from hub import messages
 from hub.account import User
@@ -31,13 +31,14 @@ __all__ = ["CLOSE_CROWDED", "CLOSE_FORBIDDEN", "CLOSE_SLOW", "CLOSE_UNAUTHORIZED
 
 AUTH_S = 10.0  # seconds in which a socket must say who it is
 CLOSE_BAD_MESSAGE = 1008
-FAST = True  # whether sockets are taken over from Tornado where that can be done
+BURST = 300  # messages at once before a viewer has to wait
 
 
 class Viewer(Seat):
     """A conversation with one browser over a websocket; `puzzled` is whether an unknown message was answered."""
 
     __slots__ = ("puzzled",)
+    burst = BURST
 
     def __init__(self, rooms: Rooms, connection: Any, subscriber: Subscriber) -> None:
         super().__init__(rooms, connection, subscriber)
@@ -146,8 +147,7 @@ class FastConnection:
         self.wire.say(data)
 
     def send(self, data: bytes) -> bool:
-        """Nothing follows a close frame (RFC 6455 section 5.5.1)."""
-        return self.wire.ending is None and self.wire.send(data)
+        return self.wire.send(data)
 
     def cut(self, code: int, reason: str, reconnect_after: float | None) -> None:
         if reconnect_after is not None:
@@ -232,14 +232,11 @@ class LiveSocket(Socket):
         await Endpoint.options(self)  # type: ignore[arg-type]
 
     async def get(self, *arguments: Any, **options: Any) -> None:
-        stream: Any = self.request.connection.stream  # type: ignore[union-attr]
         named = "Authorization" in self.request.headers  # a ticket is good for one request, and not in what repeats
-        if self.poll is not None and named and FAST and kept_line.can_take(self):
+        if self.poll is not None and named and kept_line.can_take(self):
             self.take_line()
         elif self.poll is not None:
             await self.poll.answer()
-        elif FAST and wire.can_take_over(stream):
-            await self.shake_hands()
         else:
             await super().get(*arguments, **options)
 
@@ -253,26 +250,12 @@ class LiveSocket(Socket):
         line.admit(*self.admitted)
         line.ask(self.request.query, {}, b"")
 
-    async def shake_hands(self) -> None:
-        """The server's half of the handshake (RFC 6455 section 4.2.2); the connection is ours then."""
-        key = self.request.headers["Sec-WebSocket-Key"]
-        self.set_status(101)
-        self.clear_header("Content-Type")
-        self.set_header("Upgrade", "websocket")
-        self.set_header("Connection", "Upgrade")
-        self.set_header("Sec-WebSocket-Accept", WebSocketProtocol13.compute_accept_value(key))
-        done = self.finish()
-        stream = self.detach()
-        stream.set_nodelay(True)
-        await done
-        taken = wire.take_over(stream)
-        if taken is None:
-            return stream.close()
+    def begin(self, taken: wire.Taken) -> None:
         connection = FastConnection()
         subscriber = Direct(lambda: None, connection.send, frames.event, frames.picture)
         viewer = Viewer(self.rooms, connection, subscriber)
         subscriber.wake = viewer.wake
-        connection.wire = Wire(*taken, self.rooms.audience.pulse, viewer)
+        connection.wire = Wire(*taken, self.rooms.pulse, viewer)
         self.welcome(viewer)
         connection.wire.begin()
 

@@ -1,17 +1,25 @@
-"""What both websockets share: everything that can be refused is refused as a problem, before the upgrade."""
+"""What both websockets share: everything that can be refused is refused as a problem, before the upgrade.
+
+Then the connection is taken over from Tornado for a `Wire`; where that cannot be done, Tornado's own websocket serves.
+"""
 
 from __future__ import annotations
 
-from tornado.websocket import WebSocketHandler
+from typing import Any
+
+from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
 from hub.errors import Forbidden, HubError, Invalid
 
-from . import door
+from . import door, wire
 from .answers import Answering
 
 
 class Socket(Answering, WebSocketHandler):
-    """A websocket endpoint; subclasses say who may come in by `admit` and what a page needs by `admits_origin`."""
+    """A websocket endpoint; subclasses say who may come in by `admit` and what a page needs by `admits_origin`.
+
+    The conversation starts in `begin`, or in Tornado's `open`.
+    """
 
     async def prepare(self) -> None:
         try:
@@ -50,6 +58,38 @@ class Socket(Answering, WebSocketHandler):
         origin = headers.get("Origin")
         if origin is not None and not self.admits_origin(origin):
             raise Forbidden("pages of this origin may not connect")
+
+    async def get(self, *arguments: Any, **options: Any) -> None:
+        if wire.can_take_over(self.request.connection.stream):  # type: ignore[union-attr]
+            await self.shake_hands()
+        else:
+            await super().get(*arguments, **options)
+
+    async def shake_hands(self) -> None:
+        """The server's half of the handshake (RFC 6455 section 4.2.2); the connection is ours then."""
+        headers = self.request.headers
+        self.set_status(101)
+        self.clear_header("Content-Type")
+        self.set_header("Upgrade", "websocket")
+        self.set_header("Connection", "Upgrade")
+        accepted = WebSocketProtocol13.compute_accept_value(headers["Sec-WebSocket-Key"])
+        self.set_header("Sec-WebSocket-Accept", accepted)
+        offered = headers.get("Sec-WebSocket-Protocol", "")
+        chosen = self.select_subprotocol([name.strip() for name in offered.split(",")]) if offered else None
+        if chosen is not None:
+            self.set_header("Sec-WebSocket-Protocol", chosen)
+        done = self.finish()
+        stream = self.detach()
+        stream.set_nodelay(True)
+        await done
+        taken = wire.take_over(stream)
+        if taken is None:
+            return stream.close()
+        self.begin(taken)
+
+    def begin(self, taken: wire.Taken) -> None:
+        """Start the conversation on a wire of our own."""
+        raise NotImplementedError
 
     def check_origin(self, origin: str) -> bool:
         """True: `prepare` has looked already."""

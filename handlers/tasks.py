@@ -18,8 +18,6 @@ from .creation import create
 from .media import remove_bytes
 from .task_line import TaskLine
 
-FAST = True  # whether connections are taken over from Tornado where that can be done
-
 
 class Tasks(Endpoint):
     async def get(self) -> None:
@@ -37,7 +35,7 @@ class Tasks(Endpoint):
             self.rooms, self.user, headers.get("Content-Type", ""), bytes(self.received),
             headers.get("Idempotency-Key"),
         )
-        if FAST and kept_line.can_take(self):
+        if kept_line.can_take(self):
             return TaskLine(self, self.bearer()).tell(made)
         for name, value in made.headers.items():
             self.set_header(name, value)

@@ -1,4 +1,4 @@
-"""A websocket on its bare socket, for thousands of viewers: no buffers of its own, and frames go straight out.
+"""A websocket on its bare socket, for workers and thousands of viewers: frames go straight out, without a buffer.
 
 Owns the bytes both ways, pings and the closing handshake (RFC 6455). Takes the connection over from Tornado after the
 handshake; `take_over` says whether that can be done, and where not, Tornado's own websocket serves.
@@ -21,15 +21,21 @@ from .frames import BadFrame
 
 log = structlog.get_logger(__name__)
 
+FAST = True  # whether sockets are taken over from Tornado where that can be done
 READ = 64 * 1024  # bytes read at once
 GOODBYE_S = 5.0  # for the other side to close
 MOST_UNSENT = 1024 * 1024  # bytes that may wait for one who does not read
-BURST, A_SECOND = 300, 50  # messages at once, and a second, before a client has to wait
+A_SECOND = 50  # messages that are heard of one whose burst is over
 BEATS = 20  # seconds between two pings; one who was silent since the last is gone
+
+Taken = tuple[socket.socket, bytes]  # a socket, and what was read from it already
 
 
 class Listener(Protocol):
-    """What a wire belongs to."""
+    """What a wire belongs to; `burst` is how many messages may come at once before the other side has to wait."""
+
+    @property
+    def burst(self) -> float: ...
 
     def hear(self, message: str | bytes) -> Coroutine[Any, Any, None] | None:
         """Take one message: at once, or as work during which nothing more is heard."""
@@ -71,7 +77,12 @@ class Wire:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> bool:
-        """Give whole frames to the socket, or keep what it does not take; whether it would take more."""
+        """Give whole frames to the socket, or keep what it does not take; whether it would take more.
+
+        Nothing follows a close frame (RFC 6455 section 5.5.1).
+        """
+        if self.ending is not None:
+            return False
         if self.unsent is not None:
             if len(self.unsent) + len(data) > MOST_UNSENT:
                 self.lost()
@@ -111,15 +122,14 @@ class Wire:
 
     def say(self, payload: bytes) -> None:
         """Send a text message."""
-        if self.ending is None:
-            self.send(frames.encoded(payload))
+        self.send(frames.encoded(payload))
 
     def ping(self) -> None:
         """Ask whether anybody is there; one who has not answered the last time is gone."""
         if self.quiet:
             return self.lost()
         self.quiet = True
-        if self.unsent is None and self.ending is None:
+        if self.unsent is None:
             self.send(frames.encoded(b"", frames.PING))
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -143,17 +153,19 @@ class Wire:
 
     def work(self) -> None:
         """Handle what was heard, message by message."""
+        at = 0
         try:
-            while self.inbox and not self.busy and self.unsent is None and self.socket.fileno() >= 0:
-                frame = frames.first(self.inbox, MAX_MESSAGE)
+            while at < len(self.inbox) and not self.busy and self.unsent is None:
+                frame = frames.first(self.inbox, MAX_MESSAGE, at)
                 if frame is None:
                     break
-                self.inbox = self.inbox[frame[3]:]
-                self.take(*frame[:3])
+                opcode, final, payload, at = frame
+                self.take(opcode, final, payload)
         except BadFrame as error:
             self.inbox = b""
             self.close(error.code, str(error))
             self.lost_soon()
+        self.inbox = self.inbox[at:]
         if not self.reading and not self.busy and self.unsent is None and self.socket.fileno() >= 0:
             self.reading = True
             self.loop.add_reader(self.socket.fileno(), self.readable)
@@ -167,8 +179,7 @@ class Wire:
         if opcode == frames.PING:
             self.send(frames.encoded(payload, frames.PONG))
         elif opcode == frames.CLOSE:
-            if self.ending is None:
-                self.send(frames.encoded(payload[:2], frames.CLOSE))
+            self.send(frames.encoded(payload[:2], frames.CLOSE))
             self.lost_soon()
         elif opcode != frames.PONG:
             if (opcode == frames.CONTINUATION) != (self.pieces is not None):
@@ -189,11 +200,14 @@ class Wire:
         now = self.loop.time()
         self.level = max(0.0, self.level - (now - self.level_at) * A_SECOND) + 1
         self.level_at = now
-        work = self.listener.hear(message)
+        try:
+            work = self.listener.hear(message)
+        except Exception:
+            return self.failed()
         if work is not None:
             self.busy = True
             self.loop.create_task(self.finish(work))
-        elif self.level > BURST:
+        elif self.level > self.listener.burst:
             self.busy = True
             self.loop.call_later(1 / A_SECOND, self.go_on)
 
@@ -201,11 +215,15 @@ class Wire:
         try:
             await work
         except Exception:
-            log.exception("live_message_failed")
-            self.close(1011, "internal error")
-        if self.level > BURST:
+            self.failed()
+        if self.level > self.listener.burst:
             await asyncio.sleep(1 / A_SECOND)
         self.go_on()
+
+    def failed(self) -> None:
+        """A message ran into a mistake of ours: the other side had better come back."""
+        log.exception("websocket_message_failed")
+        self.close(1011, "internal error")
 
     def go_on(self) -> None:
         """Listen again."""
@@ -237,7 +255,7 @@ class Wire:
         self.loop.remove_writer(self.socket.fileno())
         self.socket.close()
         self.inbox, self.unsent = b"", None
-        self.listener.gone()
+        self.loop.call_soon(self.listener.gone)  # not now: whoever wanted to send something is not done with it
 
 
 class Pulse:
@@ -258,6 +276,12 @@ class Pulse:
         if place is not None:
             self.ring[place].discard(wire)
 
+    async def beat_forever(self) -> None:
+        """Let the seconds pass."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.beat()
+
     def beat(self) -> None:
         """A second has passed."""
         self.beats += 1
@@ -265,7 +289,7 @@ class Pulse:
             wire.ping()
 
 
-def take_over(stream: Any) -> tuple[socket.socket, bytes] | None:
+def take_over(stream: Any) -> Taken | None:
     """The socket of a Tornado stream and what was read ahead, now nobody's but the caller's; None where it cannot be.
 
     The stream must not be used after this. Leans on IOStream's `_read_buffer` and `_state`, and looks for them first.
@@ -282,5 +306,5 @@ def take_over(stream: Any) -> tuple[socket.socket, bytes] | None:
 
 def can_take_over(stream: Any) -> bool:
     """Whether this is a plain stream as we know it, with nothing left to write."""
-    known = type(stream) is IOStream and isinstance(getattr(stream, "_read_buffer", None), bytearray)
+    known = FAST and type(stream) is IOStream and isinstance(getattr(stream, "_read_buffer", None), bytearray)
     return known and hasattr(stream, "_state") and not stream.closed() and not stream.writing()

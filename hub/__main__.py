@@ -122,6 +122,7 @@ class Hub:
         await self.rooms.receptions.start()
         self.rooms.audience = Audience(self.rooms, settings.max_viewers_per_user)
         self.runner.own(self.rooms.audience.watch())
+        self.runner.own(self.rooms.pulse.beat_forever())
         self.runner.topics.rounds.later = asyncio.get_running_loop().call_soon
         self.rooms.registry = Registry(self.rooms)
         await self.rooms.registry.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from uuid import UUID
 
 
 def new_id(milliseconds: int | None = None) -> str:
@@ -20,4 +19,5 @@ def new_id(milliseconds: int | None = None) -> str:
     else:
         fraction = noise >> 68
     value = (milliseconds & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | noise & (1 << 62) - 1
-    return str(UUID(int=value))
+    text = f"{value:032x}"  # a UUID says the same, in three times the time
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,5 +1,5 @@
 """The fixtures of the edges' tests."""
 
-from tests.handlers.running import api, hub, place
+from tests.handlers.running import api, fast, hub, place
 
-__all__ = ["api", "hub", "place"]
+__all__ = ["api", "fast", "hub", "place"]

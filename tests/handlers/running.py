@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+import handlers.wire
 from hub.__main__ import Hub
 from hub.account import User
 from hub.effects import Save
@@ -34,7 +35,9 @@ from store.mongo import MongoStore, connect
 from store.passwords import Passwords
 from tests.odd_media import PAGODA, folder, write_clip
 
-__all__ = ["Answer", "Api", "Person", "api", "hub", "one_loop", "place", "refused", "running_hub", "small_video"]
+__all__ = [
+    "Answer", "Api", "Person", "api", "fast", "hub", "one_loop", "place", "refused", "running_hub", "small_video",
+]
 
 SECRET = "a test's own secret: 6f1d0c3b9e7a4d52"
 FRONTEND, FRIEND = "https://videos.test", "https://friend.test"
@@ -71,6 +74,13 @@ async def api(hub: Hub, place: Place) -> AsyncIterator[Api]:
     client = Api(hub, place.folder)
     yield client
     client.close()
+
+
+@pytest.fixture(params=[True, False], ids=["own wire", "tornado"])
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways of serving a websocket keep the same promises."""
+    monkeypatch.setattr(handlers.wire, "FAST", request.param)
+    return bool(request.param)
 
 
 @asynccontextmanager

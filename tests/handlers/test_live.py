@@ -20,14 +20,7 @@ from hub.ids import new_id
 from tests.handlers.fake_worker import worker
 from tests.handlers.running import PATIENCE_S, Answer, Api, Person, eventually, fine, one_loop, refused
 
-pytestmark = one_loop
-
-
-@pytest.fixture(params=[True, False], ids=["own wire", "tornado"], autouse=True)
-def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both ways of serving a websocket keep the same promises."""
-    monkeypatch.setattr(handlers.live, "FAST", request.param)
-    return bool(request.param)
+pytestmark = [one_loop, pytest.mark.usefixtures("fast")]
 
 
 class Page:

@@ -36,7 +36,7 @@ async def test_fault_13_a_viewer_behind_a_dead_line_is_let_go_and_one_that_answe
         await eventually(lambda: len(seats(api, person)) == 2)
         for _ in range(2):
             for _ in range(BEATS):
-                api.hub.rooms.audience.pulse.beat()
+                api.hub.rooms.pulse.beat()
             assert (await lively.ask("ping"))["type"] == "pong"
         await eventually(lambda: len(seats(api, person)) == 1)
         assert (await lively.ask("ping"))["type"] == "pong"

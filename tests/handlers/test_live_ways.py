@@ -13,11 +13,9 @@ import pytest
 
 from tests.handlers.fake_worker import worker
 from tests.handlers.running import PATIENCE_S, Api, Person, eventually, fine, one_loop, refused
-from tests.handlers.test_live import cursor, fast, page
+from tests.handlers.test_live import cursor, page
 
-__all__ = ["fast"]
-
-pytestmark = one_loop
+pytestmark = [one_loop, pytest.mark.usefixtures("fast")]
 
 
 async def poll(person: Person, topics: str = "tasks", **query: Any) -> dict[str, Any]:

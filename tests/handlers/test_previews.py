@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-import handlers.live
 import hub.watching
 from hub.messages import Assign, Problem, Watching
 from hub.previews import LARGEST
@@ -50,9 +49,8 @@ async def looking(viewer: Page, maker: FakeWorker, task: str) -> Watching:
     return await maker.expect(Watching)
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["own wire", "tornado"])
-async def test_a_picture_reaches_who_looks(api: Api, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.live, "FAST", fast)
+@pytest.mark.usefixtures("fast")
+async def test_a_picture_reaches_who_looks(api: Api) -> None:
     person = await api.user()
     async with worker(api) as maker, page(api, person) as viewer:
         task, assign = await running(person, maker)

@@ -15,6 +15,7 @@ from tests.handlers.test_live import page
 pytestmark = pytest.mark.mongo
 
 
+@pytest.mark.usefixtures("fast")
 async def test_p15_stopping_tells_everybody_to_come_back(place: Place) -> None:
     """P15: 1012 to workers and pages, the port is closed, and soon; what was accepted is there after the start."""
     async with running_hub(place) as hub:

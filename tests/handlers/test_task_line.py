@@ -8,20 +8,17 @@ from typing import Any
 
 import pytest
 
+import handlers.base
 import handlers.kept_line
-import handlers.tasks
+from hub.task import Task
 from tests.handlers.running import (
-    PATIENCE_S, Answer, Api, Ends, Person, Place, eventually, fine, one_loop, refused, running_hub,
+    PATIENCE_S, Answer, Api, Ends, Person, Place, eventually, fast, fine, one_loop, refused, running_hub,
 )
+
+__all__ = ["fast"]
 
 pytestmark = one_loop
 ALIKE = ("date", "content-length", "location")
-
-
-@pytest.fixture(params=[True, False], ids=["bare", "tornado"])
-def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(handlers.tasks, "FAST", request.param)
-    return bool(request.param)
 
 
 def request(person: Person, body: bytes, *more: str, path: str = "/api/tasks", method: str = "POST") -> bytes:
@@ -157,7 +154,7 @@ async def test_orders_come_in_any_pieces(api: Api, fast: bool) -> None:
         for _ in range(6):
             fine(await answer(ends), 201)
         kept(api, int(fast))
-    assert await api.hub.rooms.store.count(handlers.tasks.Task, owner=person.user.id) == 29
+    assert await api.hub.rooms.store.count(Task, owner=person.user.id) == 29
 
 
 @pytest.mark.parametrize("lines", [

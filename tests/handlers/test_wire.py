@@ -24,7 +24,8 @@ LARGEST = 100_000
 def test_what_a_client_library_sends_is_understood(payload: bytes, opcode: int, final: bool) -> None:
     sent = Frame(Opcode(opcode), payload, final).serialize(mask=True, extensions=[])
     assert frames.first(sent + b"more", LARGEST) == (opcode, final, payload, len(sent))
-    assert all(frames.first(sent[:size], LARGEST) is None for size in range(len(sent)))
+    assert frames.first(b"before" + sent, LARGEST, 6) == (opcode, final, payload, 6 + len(sent))
+    assert all(frames.first(b"before" + sent[:size], LARGEST, 6) is None for size in range(len(sent)))
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 99_999])

@@ -30,6 +30,7 @@ LIES = [
 ]
 
 
+@pytest.mark.usefixtures("fast")
 async def test_fault_12_lies_are_answered_and_a_flood_of_bytes_ends_the_connection(api: Api) -> None:
     person = await api.user()
     async with worker(api) as maker:

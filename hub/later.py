@@ -1,0 +1,34 @@
+"""A part of an event that is put together when somebody reads it first: mostly nobody does.
+
+Owns the waiting: what is needed to make the part is kept, then what was made. Never knows what it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw
+
+from .messages import encoder
+
+
+class Later:
+    """Something whose JSON is made once, by `make`, for all events that it is in.
+
+    `make` gives the same whenever it is called: it has records and numbers of the moment in which this was made, and
+    looks nothing up. `size` is about how many bytes it holds.
+    """
+
+    __slots__ = ("make", "size", "made")
+
+    def __init__(self, make: Callable[[], Any], size: int) -> None:
+        self.make: Callable[[], Any] | None = make
+        self.size = size
+        self.made = Raw()
+
+    def read(self) -> Raw:
+        """Its JSON."""
+        if self.make is not None:
+            self.made, self.make = Raw(encoder.encode(self.make())), None
+        return self.made

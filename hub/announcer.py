@@ -7,10 +7,9 @@ does. Never decides, awaits, or sees a connection.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from . import resuming, views
 from .clock import rfc3339
@@ -19,6 +18,7 @@ from .effects import Effect, Publish
 from .later import Later
 from .messages import DELETED, PROGRESSED, encoder
 from .news import ADMIN, MINE, OWN, News
+from .outlook import Outlook
 from .ports import Clock
 from .previews import Previews
 from .shown import Shown
@@ -26,7 +26,7 @@ from .task import State, Task
 from .topics import Topic, Topics
 from .watching import Watch
 
-RECORD, OPTION, ATTEMPT = 1536, 256, 512  # bytes that a record takes in memory, and each of these in it
+RECORD, OPTION, ATTEMPT = 1280, 256, 512  # bytes that a record takes in memory, and each of these in it
 
 
 class Announcer:
@@ -77,7 +77,7 @@ class Announcer:
             outlook = self.core.outlook(task)
             self.news.tell(task, outlook)
             cursor = f"{own.epoch}:{own.offset + 1}"
-            data = Later(partial(self.views.task, task, wall, outlook, cursor), weight(task))
+            data = Later(View(self.views, task, wall, outlook, cursor), weight(task))
         own.publish(effect.type, data, at, key)
         mine.publish(effect.type, data, at, key)
         if everybody is not None:
@@ -102,11 +102,24 @@ class Announcer:
         return self.news.round(self.shown.open)
 
 
+class View(Struct, gc=False, eq=False):
+    """A task's view at a moment."""
+
+    views: views.Views
+    task: Task
+    wall: float
+    outlook: Outlook
+    cursor: str
+
+    def __call__(self) -> dict[str, Any]:
+        return self.views.task(self.task, self.wall, self.outlook, self.cursor)
+
+
 def with_owner(owner: str, data: Raw | Later) -> Raw | Later:
     """An object's JSON that says first whose it is."""
     if isinstance(data, Later):
         return Later(lambda: with_owner(owner, data.read()), data.size)
-    return Raw(b'{"owner":%b,%b' % (encoder.encode(owner), memoryview(data)[1:]))
+    return Raw(b'{"owner":' + encoder.encode(owner) + b"," + bytes(data)[1:])
 
 
 def weight(task: Task) -> int:

@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from .messages import encoder
 
 
-class Later:
+class Later(Struct, gc=False, eq=False):
     """Something whose JSON is made once, by `make`, for all events that it is in.
 
     `make` gives the same whenever it is called: it has records and numbers of the moment in which this was made, and
     looks nothing up. `size` is about how many bytes it holds.
     """
 
-    __slots__ = ("make", "size", "made")
-
-    def __init__(self, make: Callable[[], Any], size: int) -> None:
-        self.make: Callable[[], Any] | None = make
-        self.size = size
-        self.made = Raw()
+    make: Callable[[], Any] | None
+    size: int
+    made: Raw = Raw()
 
     def read(self) -> Raw:
         """Its JSON."""

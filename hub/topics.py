@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from .later import Later
@@ -29,19 +30,17 @@ MAX_TOPICS = 20_000  # topics kept; the longest unused without viewers are forgo
 PIECE = 256 * 1024  # bytes that are put together for viewers at once
 
 
-class Frame:
+class Frame(Struct, gc=False, eq=False):
     """One event, encoded once for everybody; a later event with the same `key` makes this one dispensable.
 
-    `content` is the event until somebody reads it, and its bytes from then on.
+    `content` is the event until somebody reads it, and its bytes from then on. There are very many frames, so the
+    garbage collector looks past them: a frame that is dropped from its topic's history makes no circle any more.
     """
 
-    __slots__ = ("topic", "offset", "content", "key")
-
-    def __init__(self, topic: Topic, offset: int, content: Event | bytes, key: str | None = None) -> None:
-        self.topic = topic
-        self.offset = offset
-        self.content = content
-        self.key = key
+    topic: Topic
+    offset: int
+    content: Event | bytes
+    key: str | None = None
 
     @property
     def epoch(self) -> str:

@@ -45,8 +45,8 @@ class Eager:
             data = runner.views.task(task, wall, runner.core.outlook(task), cursor)
         self.publish(effect)
         of_owner = {"owner": task.owner} | data
-        everybody = ((own, data), (runner.topics.get("tasks", task.owner), data), (runner.topics.get("admin"), of_owner))
-        for topic, each in everybody:
+        mine, everybody = runner.topics.get("tasks", task.owner), runner.topics.get("admin")
+        for topic, each in ((own, data), (mine, data), (everybody, of_owner)):
             event = Event(
                 type=effect.type, topic=topic.name, epoch=topic.epoch, offset=topic.offset, at=rfc3339(wall), data=each,
             )

@@ -26,7 +26,7 @@ from .task import State, Task
 from .topics import Topic, Topics
 from .watching import Watch
 
-RECORD, OPTION, ATTEMPT = 1280, 256, 512  # bytes that a record takes in memory, and each of these in it
+RECORD, OPTION, ATTEMPT = 1280, 256, 512  # bytes in memory: of an event with its record, and of each of these in it
 
 
 class Announcer:
@@ -103,7 +103,7 @@ class Announcer:
 
 
 class View(Struct, gc=False, eq=False):
-    """A task's view at a moment."""
+    """A task's view at a moment, made when it is called for."""
 
     views: views.Views
     task: Task

@@ -107,12 +107,13 @@ class Topic:
         """Add an event; whoever follows is told at the next round. Data that is `Later` waits until it is read."""
         self.offset += 1
         event = Event(type=type, topic=self.name, epoch=self.epoch, offset=self.offset, at=at, data=data)
-        self.keep(Frame(self, self.offset, event if isinstance(data, Later) else encoded(event), key))
+        self.keep(event if isinstance(data, Later) else encoded(event), key)
         if self.followers:
             self.home.rounds.announce(self)
 
-    def keep(self, frame: Frame) -> None:
-        """Add to the history, and drop what it cannot hold any more."""
+    def keep(self, content: Event | bytes, key: str | None = None) -> None:
+        """Add the event of the newest offset to the history."""
+        frame = Frame(self, self.offset, content, key)
         self.history.append(frame)
         self.grow(frame.size)
 
@@ -209,7 +210,7 @@ class Topics:
         topic.offset = offset - len(history)
         for data in history:
             topic.offset += 1
-            topic.keep(Frame(topic, topic.offset, data))
+            topic.keep(data)
 
     def forget_unused(self) -> None:
         """Make room for one more topic: the longest unused that nobody watches go."""

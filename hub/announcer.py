@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from . import resuming, views
 from .clock import rfc3339
 from .core import Core
 from .effects import Effect, Publish
+from .later import Later
 from .messages import DELETED, PROGRESSED, encoder
 from .news import ADMIN, MINE, OWN, News
+from .outlook import Outlook
 from .ports import Clock
 from .previews import Previews
 from .shown import Shown
 from .task import State, Task
 from .topics import Topic, Topics
 from .watching import Watch
+
+RECORD, OPTION, ATTEMPT = 1280, 256, 512  # bytes in memory: of an event with its record, and of each of these in it
 
 
 class Announcer:
@@ -56,29 +60,28 @@ class Announcer:
     # --- telling ------------------------------------------------------------------------------------------------
 
     def publish(self, effect: Publish) -> None:
-        """Tell everybody who watches what has become of a task; it is encoded once."""
+        """Tell everybody who watches what has become of a task; it is put together when somebody looks, and once."""
         task, wall = effect.task, self.clock.wall()
         if effect.type == DELETED:
             self.shown.remove(task.id)
         else:
             self.shown.show(task)
-        own, mine = self.topic(task.id), self.topics.get(MINE, task.owner)
-        key = None
+        own, mine, everybody = self.topic(task.id), self.topics.get(MINE, task.owner), self.topics.known(ADMIN)
+        at, key = rfc3339(wall), task.id if effect.type == PROGRESSED else None
+        data: Raw | Later
         if effect.type == PROGRESSED:
-            data: dict[str, Any] = views.progressed(task)
-            key = task.id
+            data = Raw(encoder.encode(views.progressed(task)))
         elif effect.type == DELETED:
-            data = {"id": task.id}
+            data = Raw(encoder.encode({"id": task.id}))
         else:
             outlook = self.core.outlook(task)
-            data = self.views.task(task, wall, outlook, f"{own.epoch}:{own.offset + 1}")
             self.news.tell(task, outlook)
-        encoded, at = Raw(encoder.encode(data)), rfc3339(wall)
-        for topic in (own, mine):
-            topic.publish(effect.type, encoded, at, key)
-        everybody = self.topics.known(ADMIN)
+            cursor = f"{own.epoch}:{own.offset + 1}"
+            data = Later(View(self.views, task, wall, outlook, cursor), weight(task))
+        own.publish(effect.type, data, at, key)
+        mine.publish(effect.type, data, at, key)
         if everybody is not None:
-            everybody.publish(effect.type, {"owner": task.owner} | data, at, key)
+            everybody.publish(effect.type, with_owner(task.owner, data), at, key)
 
     def topic(self, task_id: str) -> Topic:
         return self.topics.get(f"{OWN}{task_id}")
@@ -97,3 +100,31 @@ class Announcer:
     def changed(self) -> Iterator[Task | None]:
         """Waiting tasks of which there is news; None now and then, for a pause."""
         return self.news.round(self.shown.open)
+
+
+class View(Struct, gc=False, eq=False):
+    """A task's view at a moment, made when it is called for."""
+
+    views: views.Views
+    task: Task
+    wall: float
+    outlook: Outlook
+    cursor: str
+
+    def __call__(self) -> dict[str, Any]:
+        return self.views.task(self.task, self.wall, self.outlook, self.cursor)
+
+
+def with_owner(owner: str, data: Raw | Later) -> Raw | Later:
+    """An object's JSON that says first whose it is."""
+    if isinstance(data, Later):
+        return Later(lambda: with_owner(owner, data.read()), data.size)
+    return Raw(b'{"owner":' + encoder.encode(owner) + b"," + bytes(data)[1:])
+
+
+def weight(task: Task) -> int:
+    """About how many bytes an event holds until it is read, if nobody else has the record any more."""
+    size = RECORD + OPTION * len(task.options) + len(task.message)
+    for attempt in task.attempts:
+        size += ATTEMPT + len(attempt.detail)
+    return size

@@ -146,8 +146,8 @@ class Dispatcher:
             if session.usable:
                 if session.warm:
                     warm[session.warm] = warm.get(session.warm, 0) + session.slots
-                if session.free:
-                    free.append((session.free, session))
+                if slots := session.free:
+                    free.append((slots, session))
         for slots, session in sorted(free, key=lambda each: -each[0]):
             for _ in range(min(slots, waiting - len(pairs))):
                 task = self.take(session, warm, now)

@@ -324,7 +324,7 @@ class Picture(Struct, kw_only=True, frozen=True, tag="preview"):
     v: int = 1
 
 
-class Event(Struct, kw_only=True, frozen=True):
+class Event(Struct, kw_only=True, frozen=True, gc=False):
     """One live event, the same bytes on every transport; `type` is one of the words in `EVENT_TYPES`."""
 
     type: str

@@ -26,6 +26,9 @@ class Outlook:
     blocked_by: str | None = None
 
 
+NOTHING = Outlook()
+
+
 @dataclass(slots=True)
 class Staff:
     """The connected workers that have a model.
@@ -57,10 +60,11 @@ class Outlooks:
     def of(self, task: Task) -> Outlook:
         """What can be told about a task."""
         if task.state is State.PROCESSING:
-            return Outlook(eta=self.left(task))
+            left = self.left(task)
+            return Outlook(eta=left) if left is not None else NOTHING
         known = self.work.tasks.get(task.id)
         if known is None or known.state is not State.WAITING or known.id in self.work.dispatcher.charged:
-            return Outlook()
+            return NOTHING
         staff = self.staff(known.model)
         blocked_by = self.blocked_by(known, staff)
         if not self.work.dispatcher.in_line(known):

@@ -52,7 +52,7 @@ def ending(topics: Topics, state: str, version: int) -> LiveEnd:
     ends, room = [], BYTES
     for topic in reversed(topics.topics.values()):
         history: list[str] = []
-        for frame in reversed(topic.history):
+        for frame in reversed(tuple(topic.history)):  # reading it may shorten the history
             room -= len(frame.data)
             if room < 0 or len(history) == EVENTS:
                 break

@@ -195,11 +195,10 @@ class Runner:
             Conflict: somebody else changed the same record first, or a unique value is taken.
             Unavailable: the database does not answer; the decision may still become durable.
         """
-        done = self.decide(effects)
-        await asyncio.wait([done], timeout=PATIENCE_S)
-        if not done.done():
-            raise Unavailable("the database does not answer, try again soon")
-        done.result()
+        try:
+            await asyncio.wait_for(self.decide(effects), PATIENCE_S)
+        except TimeoutError:
+            raise Unavailable("the database does not answer, try again soon") from None
 
     def check_ready(self) -> None:
         """Refuse work that could not be made durable now.

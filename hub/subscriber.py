@@ -195,6 +195,6 @@ def marked(topic: Topic, place: int, frames: Iterable[Frame]) -> Iterable[Frame]
                 type=MERGED, topic=topic.name, epoch=topic.epoch, offset=frame.offset - 1, at=at,
                 data=Merged(first=place + 1),
             )
-            yield Frame(topic.epoch, marker.offset, encode(marker))
+            yield Frame(topic, marker.offset, encode(marker))
         yield frame
         place = frame.offset

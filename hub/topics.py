@@ -1,7 +1,8 @@
 """Live topics: a bounded history each, an offset and an epoch, and who looks.
 
 Owns what "missed" means: a cursor (epoch:offset) is answered with all that came after it, or declined. An event is
-encoded once, and what many viewers are given at once is put together once. Never knows a transport.
+encoded once, when somebody reads it, and what many viewers are given at once is put together once. Never knows a
+transport.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .messages import Event, encode
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .later import Later
+from .messages import Event, encoder
 from .rounds import Rounds
 
 if TYPE_CHECKING:
@@ -25,16 +30,46 @@ MAX_TOPICS = 20_000  # topics kept; the longest unused without viewers are forgo
 PIECE = 256 * 1024  # bytes that are put together for viewers at once
 
 
-class Frame:
-    """One event, encoded once for everybody; a later event with the same `key` makes this one dispensable."""
+class Frame(Struct, gc=False, eq=False):
+    """One event, encoded once for everybody; a later event with the same `key` makes this one dispensable.
 
-    __slots__ = ("epoch", "offset", "data", "key")
+    `content` is the event until somebody reads it, and its bytes from then on. There are very many frames, so the
+    garbage collector looks past them: a frame that is dropped from its topic's history makes no circle any more.
+    """
 
-    def __init__(self, epoch: str, offset: int, data: bytes, key: str | None = None) -> None:
-        self.epoch = epoch
-        self.offset = offset
-        self.data = data
-        self.key = key
+    topic: Topic
+    offset: int
+    content: Event | bytes
+    key: str | None = None
+
+    @property
+    def epoch(self) -> str:
+        return self.topic.epoch
+
+    @property
+    def data(self) -> bytes:
+        """The event's JSON."""
+        content = self.content
+        if isinstance(content, Event):
+            before = self.size
+            self.content = content = encoded(replace(content, data=content.data.read()))
+            self.topic.weigh(self, before)
+        return content
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        content = self.content
+        return len(content) if isinstance(content, bytes) else content.data.size
+
+
+buffer = bytearray()  # in which events are encoded, one after the other
+
+
+def encoded(event: Event) -> bytes:
+    """JSON that takes no more memory than its length: it is kept, and an encoder's own result has room to spare."""
+    encoder.encode_into(event, buffer)
+    return bytes(buffer)
 
 
 Form = Callable[[Frame], bytes]  # how a transport wraps a frame
@@ -69,19 +104,29 @@ class Topic:
         return f"{self.epoch}:{self.offset}"
 
     def publish(self, type: str, data: Any, at: str, key: str | None = None) -> None:
-        """Add an event; whoever follows is told at the next round."""
+        """Add an event; whoever follows is told at the next round. Data that is `Later` waits until it is read."""
         self.offset += 1
         event = Event(type=type, topic=self.name, epoch=self.epoch, offset=self.offset, at=at, data=data)
-        self.keep(Frame(self.epoch, self.offset, encode(event), key))
+        self.keep(event if isinstance(data, Later) else encoded(event), key)
         if self.followers:
             self.home.rounds.announce(self)
 
-    def keep(self, frame: Frame) -> None:
-        """Add to the history, and drop what it cannot hold any more."""
-        history, size = self.history, len(frame.data)
-        history.append(frame)
+    def keep(self, content: Event | bytes, key: str | None = None) -> None:
+        """Add the event of the newest offset to the history."""
+        frame = Frame(self, self.offset, content, key)
+        self.history.append(frame)
+        self.grow(frame.size)
+
+    def weigh(self, frame: Frame, before: int) -> None:
+        """A frame has been read, and holds other than the bytes of `before`; it may have been dropped meanwhile."""
+        if self.offset - frame.offset < len(self.history):
+            self.grow(frame.size - before)
+
+    def grow(self, size: int) -> None:
+        """The history has grown; what it cannot hold any more is dropped."""
+        history = self.history
         while len(history) > HISTORY or self.bytes + size > HISTORY_BYTES and len(history) > 1:
-            size -= len(history.popleft().data)
+            size -= history.popleft().size
         self.bytes += size
         self.home.grow(size)
 
@@ -165,7 +210,7 @@ class Topics:
         topic.offset = offset - len(history)
         for data in history:
             topic.offset += 1
-            topic.keep(Frame(epoch, topic.offset, data))
+            topic.keep(data)
 
     def forget_unused(self) -> None:
         """Make room for one more topic: the longest unused that nobody watches go."""

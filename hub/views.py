@@ -21,6 +21,7 @@ from .task import Output, Source, State, Task
 from .verdict import Verdict
 
 LINK_STEP_S, LINK_LIFE_S = 3600, 12 * 3600
+FACTS = ("width", "height", "fps", "frames", "duration", "rotation", "codec", "has_audio", "variable_frame_rate")
 SIGNED = 4096  # signed addresses that are remembered: within the hour they are the same again
 
 
@@ -31,13 +32,17 @@ class Views:
     """
 
     def __init__(self, sign: Callable[[str, int], str], videos: str, backgrounds: str, keep_s: float = 0.0) -> None:
-        self.sign = lru_cache(SIGNED)(sign)
+        self.sign = sign
+        self.address = lru_cache(SIGNED)(self.make_address)
         self.keep_s = keep_s
         self.folders = {Purpose.VIDEO: videos, Purpose.BACKGROUND: backgrounds}
 
     def link(self, path: str, name: str, wall: float) -> str:
         """A signed address for `path`, the same one for up to an hour so that browsers can cache what it serves."""
-        expires = (int(wall) // LINK_STEP_S + 1) * LINK_STEP_S + LINK_LIFE_S
+        return self.address(path, name, (int(wall) // LINK_STEP_S + 1) * LINK_STEP_S + LINK_LIFE_S)
+
+    def make_address(self, path: str, name: str, expires: int) -> str:
+        """A signed address that is good until `expires`; `name` follows the path and is not part of what is signed."""
         address, _, query = self.sign(path, expires).partition("?")
         return f"{address}/{quote(name, safe='')}?{query}" if name else f"{address}?{query}"
 
@@ -147,9 +152,13 @@ def progressed(task: Task) -> dict[str, Any]:
 
 def facts(known: Facts | None) -> dict[str, Any]:
     """What the probe measured, or nulls while it has not."""
-    names = ("width", "height", "fps", "frames", "duration", "rotation", "codec", "has_audio")
-    told = {name: getattr(known, name) if known else None for name in names}
-    return {**told, "variable_frame_rate": known.variable if known else None}
+    if known is None:
+        return dict.fromkeys(FACTS)
+    return {
+        "width": known.width, "height": known.height, "fps": known.fps, "frames": known.frames,
+        "duration": known.duration, "rotation": known.rotation, "codec": known.codec, "has_audio": known.has_audio,
+        "variable_frame_rate": known.variable,
+    }
 
 
 def space(report: Report | None) -> dict[str, Any] | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.clock import SystemClock, rfc3339
@@ -37,6 +38,14 @@ def test_now_never_goes_back() -> None:
 ])
 def test_times_for_people_are_utc_with_milliseconds(seconds: float, text: str) -> None:
     assert rfc3339(seconds) == text
+
+
+@given(st.floats(0, 4e9) | st.integers(0, 4_000_000_000_000).map(lambda each: each / 1000))
+@example(1738324800.9999999)
+@example(1738324800.9999)
+def test_times_are_those_of_datetime(seconds: float) -> None:
+    expected = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    assert rfc3339(seconds) == expected.replace("+00:00", "Z")
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))

@@ -22,7 +22,7 @@ import structlog
 from handlers.outbound import check_address
 from store import environment, system
 from store.embedded import Embedded, EmbeddedError, attached
-from store.mongo import MongoStore, connect
+from store.mongo import MongoStore, connect, connect_for_commits
 from store.passwords import Passwords
 
 from . import account, logs
@@ -87,9 +87,10 @@ async def opened_store(settings: Settings, supervise: bool = False) -> AsyncIter
             uri = embedded.uri
         elif uri is None:
             uri = await stack.enter_async_context(attached(settings.data_dir))
-        client = connect(uri)
+        client, commits = connect(uri), connect_for_commits(uri)
         stack.callback(client.close)
-        store = MongoStore(client, settings.db_name, new_id())
+        stack.push_async_callback(commits.close)
+        store = MongoStore(client, settings.db_name, new_id(), commits)
         if supervise and settings.mongodb is not None:
             advice = system.outdated(await store.server_version())
             if advice:

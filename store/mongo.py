@@ -16,7 +16,7 @@ import msgspec
 import pymongo
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo import AsyncMongoClient, DeleteOne, InsertOne, ReplaceOne
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
@@ -45,15 +45,26 @@ def connect(uri: str) -> Any:
     return AsyncIOMotorClient(uri, **CLIENT_OPTIONS)
 
 
-class MongoStore:
-    """Keeps hub.ports.Store's promises in one database; `writer` marks this hub's own writes."""
+def connect_for_commits(uri: str) -> AsyncMongoClient[dict[str, Any]]:
+    """PyMongo's own asynchronous client with the same limits: no thread stands between the loop and the socket."""
+    return AsyncMongoClient(uri, **CLIENT_OPTIONS)
 
-    def __init__(self, client: Any, database: str, writer: str) -> None:
+
+class MongoStore:
+    """Keeps hub.ports.Store's promises in one database; `writer` marks this hub's own writes.
+
+    Commits go by `commits`, a client of their own, where one is given.
+    """
+
+    def __init__(self, client: Any, database: str, writer: str, commits: Any = None) -> None:
         self.client = client
         self.writer = writer
         self.database = client[database]
+        self.collections = {kind: self.database[place.collection] for kind, place in KINDS.items()}
         self.durable = {
-            kind: self.database.get_collection(place.collection, write_concern=WriteConcern("majority", j=True))
+            kind: (commits or client)[database].get_collection(
+                place.collection, write_concern=WriteConcern("majority", j=True),
+            )
             for kind, place in KINDS.items()
         }
         self.queue = asyncio.Semaphore(AT_ONCE)
@@ -86,7 +97,7 @@ class MongoStore:
                 if index.expire:
                     options["expireAfterSeconds"] = 0
                 with pymongo.timeout(BUILD_S):
-                    await self.ask(lambda: self.durable[kind].create_index(list(index.fields), **options), BUILD_S)
+                    await self.ask(lambda: self.collections[kind].create_index(list(index.fields), **options), BUILD_S)
 
     async def server_version(self) -> str:
         """The server's version, such as "6.0.5"."""
@@ -162,13 +173,13 @@ class MongoStore:
         return await self.find(kind, id=id)
 
     async def find(self, kind: type[R], **equal: Any) -> R | None:
-        document: Any = await self.ask(lambda: self.durable[kind].find_one(query(kind, equal)))
+        document: Any = await self.ask(lambda: self.collections[kind].find_one(query(kind, equal)))
         found = readable(kind, [] if document is None else [document])
         return found[0] if found else None
 
     async def page(self, kind: type[R], limit: int, before: str | None = None, **equal: Any) -> list[R]:
         async def read() -> list[dict[str, Any]]:
-            cursor = self.durable[kind].find(query(kind, equal, before)).sort("_id", -1).limit(limit)
+            cursor = self.collections[kind].find(query(kind, equal, before)).sort("_id", -1).limit(limit)
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
@@ -178,28 +189,27 @@ class MongoStore:
         self, kind: type[Any], limit: int, before: str | None = None, **equal: Any
     ) -> list[tuple[str, int]]:
         async def read() -> list[dict[str, Any]]:
-            cursor = self.durable[kind].find(query(kind, equal, before), {"version": 1}).sort("_id", -1).limit(limit)
+            wanted = query(kind, equal, before)
+            cursor = self.collections[kind].find(wanted, {"version": 1}).sort("_id", -1).limit(limit)
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
         return [(document["_id"], int(document.get("version", 0))) for document in await self.ask(read)]
 
     async def count(self, kind: type[Any], **equal: Any) -> int:
-        return int(await self.ask(lambda: self.durable[kind].count_documents(query(kind, equal))))
+        return int(await self.ask(lambda: self.collections[kind].count_documents(query(kind, equal))))
 
     async def present(self, kind: type[Any], field: str, values: Sequence[Any], **equal: Any) -> set[Any]:
         query = to_filter({field: tuple(values), **equal})
         path = "_id" if field == "id" else field
-        found: list[Any] = await self.ask(lambda: self.durable[kind].distinct(path, query))
+        found: list[Any] = await self.ask(lambda: self.collections[kind].distinct(path, query))
         return set(found)
 
     async def total(self, kind: type[Any], field: str, **equal: Any) -> int:
-        async def read() -> list[dict[str, Any]]:
-            stages = [{"$match": to_filter(equal)}, {"$group": {"_id": None, "total": {"$sum": f"${field}"}}}]
-            found: list[dict[str, Any]] = await self.durable[kind].aggregate(stages).to_list(None)
-            return found
-
-        return sum(int(group["total"]) for group in await self.ask(read))
+        stages = [{"$match": to_filter(equal)}, {"$group": {"_id": None, "total": {"$sum": f"${field}"}}}]
+        command = {"aggregate": KINDS[kind].collection, "pipeline": stages, "cursor": {}}  # the clients' own differ
+        answer: dict[str, Any] = await self.ask(lambda: self.database.command(command))
+        return sum(int(group["total"]) for group in answer["cursor"]["firstBatch"])
 
     async def ping(self) -> None:
         await self.ask(lambda: self.client.admin.command("ping"))

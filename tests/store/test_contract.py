@@ -1,4 +1,4 @@
-"""One contract for every store: memory, and MongoDB through Motor and through PyMongo's own asynchronous client."""
+"""One contract for every store: memory, and MongoDB as the hub reaches it, through Motor alone, and through PyMongo."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hub.media import Facts, Media, Purpose
 from hub.ports import Store
 from hub.task import Attempt, Lease, Output, Problem, Source, State, Task
 from store.memory import MemoryStore
-from store.mongo import CLIENT_OPTIONS, MongoStore, connect
+from store.mongo import CLIENT_OPTIONS, MongoStore, connect, connect_for_commits
 
-KINDS = ["memory", pytest.param("motor", marks=pytest.mark.mongo), pytest.param("pymongo", marks=pytest.mark.mongo)]
+KINDS = ["memory", *(pytest.param(kind, marks=pytest.mark.mongo) for kind in ("hub", "motor", "pymongo"))]
 FACTS = Facts(640, 360, "30000/1001", 72, 2.4, 90, "h264", "yuv420p", "mp4", "aac", True)
 
 
@@ -37,15 +37,16 @@ async def store(place: tuple[str, str]) -> AsyncIterator[Store]:
     if kind == "memory":
         yield MemoryStore()
         return
-    client: Any = connect(uri) if kind == "motor" else AsyncMongoClient(uri, **CLIENT_OPTIONS)
+    commits = connect_for_commits(uri)
+    client: Any = commits if kind == "pymongo" else connect(uri)
     database = f"contract_{new_id()}"
-    mongo = MongoStore(client, database, "this-hub")
+    mongo = MongoStore(client, database, "this-hub", commits if kind == "hub" else None)
     await mongo.prepare()
     yield mongo
     await client.drop_database(database)
-    closing = client.close()
-    if closing is not None:
-        await closing
+    await commits.close()
+    if client is not commits:
+        client.close()
 
 
 def a_task(**changes: Any) -> Task:
@@ -156,6 +157,15 @@ async def test_of_many_values_those_that_are_there_are_told(store: Store) -> Non
     assert await store.present(Media, "sha256", hashes[5:], purpose=(Purpose.VIDEO,)) == set(hashes[5:10])
     assert await store.present(Media, "id", ["0", "mask", "none"]) == {"0", "mask"}
     assert await store.present(Media, "sha256", []) == await store.present(Task, "id", ["0"]) == set()
+
+
+async def test_what_one_field_comes_to_is_told(store: Store) -> None:
+    video = Media("0", "owner", Purpose.VIDEO, "n", "video/mp4", 0, "a" * 64, "b" * 32, FACTS, 1.0)
+    sizes = [2**40, 5, 7]
+    records = [replace(video, id=f"{number}", size=size) for number, size in enumerate(sizes)]
+    await store.commit([Save(record, 0) for record in [*records, replace(video, id="mask", purpose=Purpose.MASK)]])
+    assert await store.total(Media, "size", owner="owner", purpose=(Purpose.VIDEO,)) == sum(sizes)
+    assert await store.total(Media, "size", owner="nobody") == 0
 
 
 async def test_nested_fields_can_be_asked_for(store: Store) -> None:

@@ -106,6 +106,11 @@ class Answering(RequestHandler):
         """Headers that outlive a change of mind."""
         return {}
 
+    @classmethod
+    def serves(cls, method: str) -> bool:
+        """Whether there is an answer to this method."""
+        return getattr(cls, method.lower()) is not RequestHandler._unimplemented_method
+
     def lasting_header(self, name: str, value: str) -> None:
         """Set a header that an error answer carries too."""
         self.lasting[name] = value

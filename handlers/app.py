@@ -9,10 +9,11 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
 from hub.messages import MAX_MESSAGE
+from hub.settings import Settings
 
 from . import (
-    access, admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, ops, pages, previews,
-    seed_calls, tasks, tus, worker_poll, worker_socket,
+    access, admin, admin_interfaces, auth, content, door, live, live_stream, media, metrics, openapi, ops, pages,
+    previews, seed_calls, tasks, tus, worker_poll, worker_socket,
 )
 from .base import NoSuchPlace, Rooms
 
@@ -21,19 +22,24 @@ MAX_BODY = 64 * 1024  # bytes, for those who want no body; an Endpoint has its o
 CHUNK = 256 * 1024
 
 
-def make_app(rooms: Rooms, static: Path) -> Application:
-    """The application with every route of the hub; `static` is the front-end's folder."""
-    settings = rooms.settings
-    routes: list[Any] = [
+def routes(settings: Settings, static: Path) -> list[Any]:
+    """Every route of the hub; `static` is the front-end's folder."""
+    return [
         *auth.ROUTES, *tus.ROUTES, *media.ROUTES, *admin.ROUTES, *admin_interfaces.ROUTES, *seed_calls.ROUTES,
         *tasks.ROUTES, *live.ROUTES, *live_stream.ROUTES, *previews.ROUTES, *worker_socket.ROUTES, *worker_poll.ROUTES,
         *ops.ROUTES, *metrics.ROUTES,
         *content.routes(settings.upload_url_path, settings.upload_backgrounds_url_path), *pages.routes(static),
     ]
+
+
+def make_app(rooms: Rooms, static: Path) -> Application:
+    """The application with every route of the hub."""
+    listed = routes(rooms.settings, static)
     return Application(
-        routes,
+        listed,
         rooms=rooms,
         metrics=metrics.Metrics(rooms),
+        openapi=openapi.Document(listed),
         default_handler_class=NoSuchPlace,
         log_function=access.log_request,
         websocket_ping_interval=PING_S,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import msgspec
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
-from tornado.web import RequestHandler, stream_request_body
+from tornado.web import stream_request_body
 
 from hub.account import User
 from hub.errors import Forbidden, HubError, Invalid, NotFound, TooLarge, Unsupported
@@ -89,9 +89,10 @@ class Endpoint(Answering):
             self.lasting_header("Allow", ", ".join(served))
             raise Invalid("this method is not allowed here", code="method_not_allowed")
 
-    def serves(self, method: str) -> bool:
-        name = "get" if method == "HEAD" and type(self).head is Endpoint.head else method.lower()
-        return getattr(type(self), name) is not RequestHandler._unimplemented_method
+    @classmethod
+    def serves(cls, method: str) -> bool:
+        """Whether there is an answer to this method; HEAD goes with GET."""
+        return super().serves("GET" if method == "HEAD" and cls.head is Endpoint.head else method)
 
     async def admit(self) -> None:
         """Refuse by raising a HubError; nothing of the body has been read yet."""

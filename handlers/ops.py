@@ -1,6 +1,8 @@
-"""For operators: is it alive, is it ready, which version is it."""
+"""For operators: is it alive, is it ready, which version is it, what can be asked of it."""
 
 from __future__ import annotations
+
+from msgspec import Raw
 
 from hub import VERSION
 from hub.errors import Unavailable
@@ -43,4 +45,13 @@ class Version(Endpoint):
         self.answer({"name": "video-segmentation-hub", "version": VERSION})
 
 
-ROUTES = [(r"/livez", Livez), (r"/readyz", Readyz), (r"/version", Version)]
+class Description(Endpoint):
+    """GET /openapi.json: every route, as an OpenAPI document."""
+
+    access = "anyone"
+
+    def get(self) -> None:
+        self.answer(Raw(self.settings["openapi"].data))
+
+
+ROUTES = [(r"/livez", Livez), (r"/readyz", Readyz), (r"/version", Version), (r"/openapi\.json", Description)]

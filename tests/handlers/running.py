@@ -22,7 +22,9 @@ import pytest_asyncio
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 import handlers.wire
-from hub.__main__ import Hub
+from handlers.app import routes
+from handlers.openapi import Document
+from hub.__main__ import ROOT, Hub
 from hub.account import User
 from hub.effects import Save
 from hub.errors import Unavailable
@@ -33,6 +35,7 @@ from hub.settings import Settings
 from hub.task import Task
 from store.mongo import MongoStore, connect
 from store.passwords import Passwords
+from tests.handlers.described import Described
 from tests.odd_media import PAGODA, folder, write_clip
 
 __all__ = [
@@ -109,6 +112,12 @@ def settings_for(folder: Path, **changes: str) -> Settings:
     }, folder)
 
 
+@functools.cache
+def described() -> Described:
+    """What /openapi.json says, of a hub with the paths that are usual."""
+    return Described(json.loads(Document(routes(Settings.parse({}, Path()), ROOT / "static")).data))
+
+
 # --- answers ----------------------------------------------------------------------------------------------------
 
 
@@ -156,7 +165,10 @@ def fine(answer: Answer, status: int = 200) -> Any:
 
 
 class Api:
-    """What everybody can do: send requests to the hub. `folder` holds all of its files."""
+    """What everybody can do: send requests to the hub. `folder` holds all of its files.
+
+    Every answer must be one that /openapi.json describes.
+    """
 
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.hub = hub
@@ -180,7 +192,9 @@ class Api:
             self.hub.url + path, method, sent, body, follow_redirects=False, allow_nonstandard_methods=True,
             request_timeout=60,
         ), raise_error=False)
-        return Answer(answer.code, {k.lower(): v for k, v in answer.headers.get_all()}, answer.body)
+        told = Answer(answer.code, {k.lower(): v for k, v in answer.headers.get_all()}, answer.body)
+        described().check(sent.get("X-HTTP-Method-Override", method), path, told)
+        return told
 
     async def user(self, role: Any = "user") -> Person:
         """Somebody new, signed in; nobody knows the password."""

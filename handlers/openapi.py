@@ -1,7 +1,7 @@
 """GET /openapi.json: the HTTP API as an OpenAPI 3.1 document, made of the routes and of handlers/operations.
 
-Owns the form of the document, and what follows for an operation from its path, its method and who may come in. Knows no
-endpoint by name.
+Owns the form of the document, its words for parameters, headers and ways to prove who asks, and what follows for an
+operation from its path, its method and who may come in. Knows no endpoint by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+
 from hub import VERSION
+from hub.media import WORKER_PURPOSES
 from hub.messages import SUBPROTOCOL
 from hub.task import State
 
@@ -71,7 +73,7 @@ PARAMETERS: dict[str, tuple[str, dict[str, Any], str]] = {  # name -> where, sch
     "wait": ("query", {"type": "number", "minimum": 0, "default": 0}, "Seconds to wait for news, at most 60."),
     "download": ("query", {"enum": ["1"]}, "Save the file, do not show it."),
     "expires": ("query", NUMBER, "Of a signed link."),
-    "purpose": ("query", {"enum": ["result", "mask", "foreground", "preview"], "default": "result"}, "Of the file."),
+    "purpose": ("query", {"enum": sorted(WORKER_PURPOSES), "default": "result"}, "What the file is."),
     "lease": ("query", TEXT, "Comes with the callbackUrl: which attempt this is about."),
     "Accept": ("header", TEXT, "With text/event-stream the events come as a stream."),
     "Last-Event-ID": ("header", TEXT, "The cursor, as browsers send it when they come back."),
@@ -294,11 +296,13 @@ def arguments_of(method: Any) -> list[str]:
 
 
 def parameter(name: str) -> Json:
+    """One of PARAMETERS."""
     where, form, text = PARAMETERS[name]
     return {"name": name, "in": where, "description": text, "schema": form}
 
 
 def section_of(handler: type[Answering]) -> str:
+    """Under which heading an endpoint is told."""
     return next(section for module, section in SECTIONS.items() if module.__name__ == handler.__module__)
 
 
@@ -317,4 +321,5 @@ class Kinds:
             self.components |= components
 
     def schema(self, kind: Any) -> Json:
+        """The schema of one of them."""
         return next(schema for known, schema in self.known if known == kind)

@@ -69,6 +69,7 @@ REFUSED_FILE = (
     "empty_file not_video not_picture truncated too_many_pixels no_video_stream unsupported_format animated heic svg "
     "no_frames too_many_frames probe_timeout probe_crashed probe_memory"
 )
+HAS_ALREADY = "Whether the user has this file already, by its MD5 or SHA-256."
 PAGED = "limit cursor"
 RANGED = "Range If-Range If-Match If-Modified-Since If-Unmodified-Since"
 SAFE = "401 unauthorized job_token_invalid; 403 link_invalid link_expired; 409 lease_lost"
@@ -120,28 +121,15 @@ OPERATIONS: dict[type[RequestHandler], dict[str, Operation]] = {  # a class stan
         refuses="401 bad_credentials; 422 password_too_short password_too_long; 429 rate_limited",
     )},
     # --- videos and backgrounds
-    media.Videos: {
-        "GET": Operation("The user's videos.", shapes.Page[shapes.Media], takes=PAGED),
-        "POST": file_in_one_request("video", "video/*"),
+    media.Collection: {"GET": Operation("The user's own.", shapes.Page[shapes.Media], takes=PAGED)},
+    media.Videos: {"POST": file_in_one_request("video", "video/*")},
+    media.Backgrounds: {"POST": file_in_one_request("background", "image/*")},
+    media.Item: {
+        "GET": Operation("One of them; a video comes with what each model would make of it.", shapes.JudgedMedia),
+        "DELETE": Operation("Delete one.", status=204, refuses="409 in_use"),
     },
-    media.Video: {
-        "GET": Operation("A video, and what each model would make of it.", shapes.JudgedMedia),
-        "DELETE": Operation("Delete a video.", status=204, refuses="409 in_use"),
-    },
-    media.VideoCheck: {"GET": Operation(
-        "Whether the user has this video already, by its MD5 or SHA-256.", shapes.VideoCheck,
-    )},
-    media.Backgrounds: {
-        "GET": Operation("The user's backgrounds.", shapes.Page[shapes.Media], takes=PAGED),
-        "POST": file_in_one_request("background", "image/*"),
-    },
-    media.Background: {
-        "GET": Operation("A background.", shapes.JudgedMedia),
-        "DELETE": Operation("Delete a background.", status=204, refuses="409 in_use"),
-    },
-    media.BackgroundCheck: {"GET": Operation(
-        "Whether the user has this background already, by its MD5 or SHA-256.", shapes.BackgroundCheck,
-    )},
+    media.VideoCheck: {"GET": Operation(HAS_ALREADY, shapes.VideoCheck)},
+    media.BackgroundCheck: {"GET": Operation(HAS_ALREADY, shapes.BackgroundCheck)},
     # --- uploads: tus 1.0.0 (tus.io/protocols/resumable-upload)
     tus.TusEndpoint: {"OPTIONS": Operation(
         "What of tus the hub knows.", status=204, by="",

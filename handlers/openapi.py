@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 GROUP = re.compile(r"\(((?:[^()]|\([^()]*\))*)\)")  # of a route's pattern, perhaps with one more in it
 ALLOWED = Operation("What pages of other origins may do.", status=204, by="", tells="Allow")
-TRY_AGAIN = (429, 503, 507)
+TOLD_WITH = {401: "WWW-Authenticate", 416: "Content-Range", 429: "Retry-After", 503: "Retry-After", 507: "Retry-After"}
 ABOUT = f"""Between people who have videos and people who have GPUs.
 
 Times are RFC 3339 in UTC, durations seconds, sizes bytes, ids opaque text. Ignore fields that you do not know. HEAD is
@@ -265,7 +265,7 @@ def problem(known: Operation, status: int, names: list[str], kinds: Kinds) -> Js
     schema = {**kinds.schema(known.problem), "properties": {"code": {"enum": names}}}
     return {
         "description": " ".join(f"`{name}`: {WORDS[name][0]}." for name in names),
-        **headers_of(["Retry-After"] if status in TRY_AGAIN else ["WWW-Authenticate"] if status == 401 else []),
+        **headers_of([TOLD_WITH[status]] if status in TOLD_WITH else []),
         "content": {CONTENT_TYPE: {"schema": schema}},
     }
 

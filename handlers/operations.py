@@ -72,8 +72,8 @@ REFUSED_FILE = (
 HAS_ALREADY = "Whether the user has this file already, by its MD5 or SHA-256."
 PAGED = "limit cursor"
 RANGED = "Range If-Range If-Match If-Modified-Since If-Unmodified-Since"
-SAFE = "401 unauthorized job_token_invalid; 403 link_invalid link_expired; 409 lease_lost"
-TUS = "400 bad_request; 401 unauthorized job_token_invalid; 409 lease_lost; 412 tus_version"
+OPENED = "401 unauthorized job_token_invalid; 403 link_invalid link_expired; 409 lease_lost"
+TUS = "401 unauthorized job_token_invalid; 409 lease_lost; 412 tus_version"
 
 
 def form(*names: str) -> dict[str, Any]:
@@ -85,6 +85,7 @@ def form(*names: str) -> dict[str, Any]:
 
 
 def file_in_one_request(name: str, kind: str) -> Operation:
+    """POST of a file of a user's."""
     return Operation(
         f"Send a {name}, as the body or in a form; it has been looked into when the answer comes.", shapes.JudgedMedia,
         201, takes="name", tells="Location",
@@ -94,13 +95,14 @@ def file_in_one_request(name: str, kind: str) -> Operation:
     )
 
 
-def file_of(what: str) -> Operation:
+def bytes_of(what: str) -> Operation:
+    """GET of a stored file."""
     return Operation(
-        f"The bytes of {what}.", takes=f"expires download {RANGED}", by="user link job", refuses=(
-            f"{SAFE}; 412 precondition_failed; 416 unsatisfiable_range"
-        ), tells="ETag Last-Modified Content-Disposition Content-Range Repr-Digest", gives={
-            kind: BINARY for kind in (*sorted(content.INLINE), "application/octet-stream")
-        }, also={206: "The parts that were asked for: one with Content-Range, several as multipart/byteranges."},
+        f"The bytes of {what}.", takes=f"expires download {RANGED}", by="user link job",
+        tells="ETag Last-Modified Content-Disposition Content-Range Repr-Digest",
+        gives={kind: BINARY for kind in (*sorted(content.INLINE), "application/octet-stream")},
+        also={206: "The parts that were asked for: one with Content-Range, several as multipart/byteranges."},
+        refuses=f"{OPENED}; 412 precondition_failed; 416 unsatisfiable_range",
     )
 
 
@@ -192,11 +194,11 @@ OPERATIONS: dict[type[RequestHandler], dict[str, Operation]] = {  # a class stan
         refuses="409 task_waiting task_processing task_completed",
     )},
     # --- files
-    content.VideoInput: {"GET": file_of("a video; the name is for people")},
-    content.BackgroundInput: {"GET": file_of("a background; the name is for people")},
-    content.Result: {"GET": file_of("a result")},
-    content.Poster: {"GET": file_of("a small picture of a video, background or result")},
-    content.Strip: {"GET": file_of("a JPEG with eight pictures of a video side by side")},
+    content.VideoInput: {"GET": bytes_of("a video; the name is for people")},
+    content.BackgroundInput: {"GET": bytes_of("a background; the name is for people")},
+    content.Result: {"GET": bytes_of("a result")},
+    content.Poster: {"GET": bytes_of("a small picture of a video, background or result")},
+    content.Strip: {"GET": bytes_of("a JPEG with eight pictures of a video side by side")},
     # --- live
     live.LiveSocket: {"GET": Operation(
         "Live topics over a websocket, and with `topics` and no handshake as a long poll. On a websocket the client "
@@ -299,7 +301,7 @@ OPERATIONS: dict[type[RequestHandler], dict[str, Operation]] = {  # a class stan
         "Numbers for Prometheus.", by="admin monitoring", gives={"text/plain": TEXT},
     )},
     pages.Page: {"GET": Operation(
-        "The page, and what it loads; a path may have several parts.", gives={"*/*": BINARY}, tells="ETag",
+        "The page, and what it loads; a path may have many parts.", tells="ETag Last-Modified", gives={"*/*": BINARY},
     )},
 }
 

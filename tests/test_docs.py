@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from tornado.web import RequestHandler
 
 from handlers import content, live, worker_line, worker_socket
+from handlers.answers import Answering
 from handlers.problems import CODE_STATUS, WORDS, status_of
 from hub import errors, messages, task
 from hub.errors import HubError
@@ -43,19 +42,16 @@ def section(text: str, title: str) -> str:
 # --- routes -----------------------------------------------------------------------------------------------------
 
 
-def routes() -> list[tuple[str, type[RequestHandler]]]:
+def routes() -> list[tuple[str, type[Answering]]]:
     """Every route of the hub: those in the modules' ROUTES, and those under the configured paths."""
     modules = [import_module(f"handlers.{path.stem}") for path in sorted((ROOT / "handlers").glob("*.py"))]
     listed: list[tuple[str, Any]] = [route for module in modules for route in getattr(module, "ROUTES", [])]
     return [*listed, *content.routes("videos", "backgrounds")]
 
 
-def verbs(handler: type[RequestHandler]) -> Iterator[str]:
+def verbs(handler: type[Answering]) -> list[str]:
     """The methods that a handler answers; OPTIONS and HEAD are described for all at once."""
-    for verb in ("get", "post", "put", "patch", "delete"):
-        method = getattr(handler, verb)
-        if method is not getattr(RequestHandler, verb) and "_unimplemented_method" not in inspect.getsource(method):
-            yield verb.upper()
+    return [verb for verb in ("GET", "POST", "PUT", "PATCH", "DELETE") if handler.serves(verb)]
 
 
 def described() -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from schemathesis import Case, GenerationMode, SerializationContext
 from handlers.tus_headers import BODY
 from tests.handlers.running import Answer, Api, described, one_loop
 
-EXAMPLES = 6  # requests of each kind for each operation; the same in every run
+EXAMPLES = 5  # requests of each kind for each operation; the same in every run
 SKIPPED = {
     "/", "/{path}",  # files, tested as such
     "/api/live", "/api/live/stream", "/api/workers/session",  # conversations, not requests
@@ -43,8 +43,8 @@ class Stranger:
         """One request; a `sensible` one means things that are there."""
         if sensible:
             self.mean_something(case)
-        for name, values in (("wait", case.query), ("Accept", case.headers)):
-            values.pop(name, None)  # who asks so is kept waiting
+        for name, values in (("wait", case.query), ("Accept", case.headers), ("Authorization", case.headers)):
+            values.pop(name, None)  # whoever asks so is kept waiting; and tokens are known, not made up
         ways = case.operation.definition.raw["security"]
         token = next((self.tokens[way] for each in ways for way in each if way in self.tokens), "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -67,7 +67,8 @@ class Stranger:
 async def prepared(api: Api) -> Stranger:
     """Somebody who may do everything, in a hub in which there is something."""
     person, admin = await api.user(), await api.user("admin")
-    name, token = await api.interface()
+    name, _ = await api.interface()
+    _, token = await api.interface()
     task = await person.create(api.offer_model())
     known = {
         "/api/tasks/": task["id"], "/api/admin/tasks/": task["id"], "/output/": task["id"],

@@ -15,7 +15,7 @@ from schemathesis import Case, GenerationMode, SerializationContext
 from handlers.tus_headers import BODY
 from tests.handlers.running import Answer, Api, described, one_loop
 
-EXAMPLES = 5  # requests of each kind for each operation; the same in every run
+EXAMPLES = 3  # requests of each kind for each operation; the same in every run
 SKIPPED = {
     "/", "/{path}",  # files, tested as such
     "/api/live", "/api/live/stream", "/api/workers/session",  # conversations, not requests

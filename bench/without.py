@@ -13,7 +13,7 @@ from pathlib import Path
 
 import store.incoming
 from hub.__main__ import cli
-from store.hashes import Running
+from store.hashes import Hashes, Running
 
 
 def leave_out_hashing() -> None:
@@ -25,6 +25,7 @@ def leave_out_hashing() -> None:
     def digest(self: Running) -> bytes:
         return secrets.token_bytes(self._hash.digest_size)
 
+    setattr(Hashes, "at", lambda *_: [])
     setattr(Running, "advance", advance)
     setattr(Running, "digest", digest)
 

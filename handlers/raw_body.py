@@ -1,4 +1,4 @@
-"""The body of a request that goes from its socket to a file without passing through this process.
+"""The body of a request that a thread takes from its socket, past Tornado.
 
 Owns how the socket is borrowed from Tornado and given back: before Tornado reads the body, as much of it as possible is
 taken here, and Content-Length is set to what is left, so that Tornado does the rest as always; mostly that is nothing,
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from hub.errors import HubError
 
-ENABLED = hasattr(os, "splice")
+ENABLED = sys.platform == "linux"  # whose calls these are
 LEAST = 256 * 1024  # bytes of a body that are worth it
-STEP = 8 * 1024 * 1024  # bytes after which a thread turns to another body
-GATHER = 512 * 1024  # bytes that are worth a thread's turn,
+STEP = 8 * 1024 * 1024  # bytes that Tornado may have read along with the headers, at most at a time
+GATHER = 1024 * 1024  # bytes that are worth a thread's turn: they fill its buffer,
 GATHER_S = 0.02  # and seconds after which fewer are
 
 
@@ -45,7 +45,6 @@ class Taker(Protocol):
 
         Raises:
             EOFError: the client has hung up.
-            NotImplementedError: this does not work here.
         """
 
 
@@ -74,9 +73,7 @@ async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Ta
         while left and taker.refusal is None and not stream.closed():
             await line.readable(left)
             try:
-                left = remember(headers, left - await taker.draw(line.fileno(), min(left, STEP)))
-            except NotImplementedError:
-                return
+                left = remember(headers, left - await taker.draw(line.fileno(), left))
             except EOFError:
                 stream.close()
                 return

@@ -1,0 +1,173 @@
+"""Bytes that go from sockets to files, each through memory once and round the kernel's page cache (O_DIRECT in open(2)).
+
+Owns the threads that receive and their buffers, which no two uploads have at the same time. Knows neither what the bytes
+are nor where they belong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import mmap
+import os
+import select
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import cycle
+from queue import SimpleQueue
+from time import monotonic
+from typing import ParamSpec, TypeVar
+
+THREADS = 2  # that receive; each keeps one processor busy, and two of them a fast disk
+BUFFER = 1024 * 1024  # bytes; smaller ones are slower to write, larger ones no faster
+BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
+WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them
+TURN = 32 * BUFFER  # bytes after which a thread turns to another upload,
+TURN_S = 0.03  # and seconds
+PATIENCE_MS = 1  # for which a thread waits for a sender who has just filled a buffer
+
+Job = Callable[[int, memoryview], None]
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Drawer:
+    """Threads that receive, and others beside them for what is done with a full buffer while the next one fills."""
+
+    def __init__(self) -> None:
+        self._receiving = ThreadPoolExecutor(THREADS, "receiving")
+        self._beside = ThreadPoolExecutor(3 * THREADS, "beside")
+        self._pairs: SimpleQueue[tuple[memoryview, memoryview]] = SimpleQueue()
+        for _ in range(THREADS):
+            self._pairs.put((a_buffer(), a_buffer()))
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run `work` in a thread that may call draw()."""
+        return asyncio.wrap_future(self._receiving.submit(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for the threads; nothing can be submitted after that."""
+        self._receiving.shutdown()
+        self._beside.shutdown()
+
+    @property
+    def idle(self) -> int:
+        """How many threads receive nothing now."""
+        return self._pairs.qsize()
+
+    def draw(self, source: int, most: int, at: int, jobs: Sequence[Job]) -> int:
+        """Take what the non-blocking socket `source` has, up to `most` bytes or a turn; how many, 0 where it has nothing.
+
+        Each job is called with each piece and where it belongs in the file, the first at `at`; one piece after the other,
+        all jobs at the same time, while the next piece is received.
+
+        Raises:
+            EOFError: the other end has hung up.
+            Exception: what a job raises; there was no call with a later piece.
+        """
+        end, moved = monotonic() + TURN_S, 0
+        with self._two_buffers() as buffers:
+            under_way: list[Future[None]] = []
+            try:
+                for buffer in cycle(buffers):
+                    start = (at + moved) % BLOCK  # what is a whole block in the file is one in memory
+                    piece = buffer[start:start + most - moved]
+                    if moved and (len(piece) < WORTH or not is_readable(source)):
+                        break
+                    count = receive(source, piece, moved > 0)
+                    settle(under_way)
+                    if not count:
+                        break
+                    under_way = [self._beside.submit(job, at + moved, piece[:count]) for job in jobs]
+                    moved += count
+                    if count < len(piece) or moved >= TURN or monotonic() > end:
+                        break
+                settle(under_way)
+            finally:
+                wait(under_way)
+        return moved
+
+    @contextmanager
+    def _two_buffers(self) -> Iterator[tuple[memoryview, memoryview]]:
+        buffers = self._pairs.get_nowait()
+        try:
+            yield buffers
+        finally:
+            self._pairs.put(buffers)
+
+
+def a_buffer() -> memoryview:
+    """Memory that begins with a page, and that the system has given already."""
+    memory = mmap.mmap(-1, BUFFER)
+    memory.write(bytes(BUFFER))
+    return memoryview(memory)
+
+
+def settle(jobs: Sequence[Future[None]]) -> None:
+    """Wait for all; raises what one has raised."""
+    for job in jobs:
+        job.result()
+
+
+def is_readable(source: int) -> bool:
+    """Whether a socket has, or gets within a moment, as much as it wakes anybody for (SO_RCVLOWAT in socket(7))."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    return bool(poll.poll(PATIENCE_MS))
+
+
+def receive(source: int, room: memoryview, more: bool) -> int:
+    """Take what the non-blocking socket `source` has; 0 where it has nothing for now.
+
+    With `more`, where something has been taken already, the end is as good as nothing for now: it comes again.
+
+    Raises:
+        EOFError: the other end has hung up.
+    """
+    try:
+        count = os.readv(source, [room])
+    except BlockingIOError:
+        return 0
+    except OSError:
+        count = 0
+    if not count and not more:
+        raise EOFError
+    return count
+
+
+def write_out(file: int, at: int, piece: memoryview) -> None:
+    """Write a piece at the file's position, which is `at`; it begins as far behind a block in memory as there.
+
+    The whole blocks of a large piece go round the page cache where the file system permits that; everything else goes
+    through it.
+
+    Raises:
+        OSError: the disk does not take it; its beginning may be there.
+    """
+    head = min(-at % BLOCK, len(piece))
+    whole = (len(piece) - head) // BLOCK * BLOCK
+    if whole >= WORTH:
+        write_all(file, piece[:head])
+        piece = piece[head + write_direct(file, piece[head:head + whole]):]
+    write_all(file, piece)
+
+
+def write_all(file: int, piece: memoryview) -> None:
+    while piece:
+        piece = piece[os.write(file, piece):]
+
+
+def write_direct(file: int, blocks: memoryview) -> int:
+    """How many bytes were written round the page cache: 0 where the file system does not know how."""
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
+        try:
+            return os.write(file, blocks)
+        finally:
+            fcntl.fcntl(file, fcntl.F_SETFL, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return 0

@@ -1,6 +1,9 @@
 """The hub without a part of its work, so that it can be seen what that part costs. Never for anything but measuring.
 
-    python -m bench.without [hashing] [syncing]
+    python -m bench.without [hashing] [syncing] [direct]
+
+Without hashing nothing is read or hashed. Without syncing nothing waits for the disk to say that it has everything; the
+way of the bytes stays the hub's own, round the page cache. Without that way ("direct") they go through it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import store.drawing
 import store.incoming
 from hub.__main__ import cli
 from store.hashes import Hashes, Running
@@ -41,8 +45,13 @@ def leave_out_syncing() -> None:
     setattr(store.incoming, "start_writing", lambda file, *_: os.close(file))
 
 
+def leave_out_direct() -> None:
+    """Everything goes through the page cache, as on a file system that knows nothing else."""
+    setattr(store.drawing, "write_direct", lambda *_: 0)
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        {"hashing": leave_out_hashing, "syncing": leave_out_syncing}[name]()
+        {"hashing": leave_out_hashing, "syncing": leave_out_syncing, "direct": leave_out_direct}[name]()
     sys.argv[1:] = ["run"]
     cli()

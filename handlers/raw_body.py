@@ -113,11 +113,11 @@ class Line:
     async def readable(self, left: int) -> None:
         """Wait until there is enough to read for a turn, or something and no more for a while, or the stream is closed.
 
-        The system wakes nobody for less (SO_RCVLOWAT in socket(7)), and makes room for so much.
+        The system makes room for so much (SO_RCVLOWAT in socket(7)).
         """
         enough, there = min(GATHER, left), self.waiting()
         if there >= enough:
-            return
+            return self.wake_for(enough)
         if not there:
             await self.wait_for(1, None)
         await self.wait_for(enough, GATHER_S)
@@ -128,10 +128,14 @@ class Line:
         count, = struct.unpack("i", fcntl.ioctl(self.own, termios.FIONREAD, bytes(4)))
         return count
 
-    async def wait_for(self, count: int, seconds: float | None) -> None:
+    def wake_for(self, count: int) -> None:
+        """Have the system wake nobody for less, neither here nor in the thread that takes it."""
         if count != self.low:
             self.own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
             self.low = count
+
+    async def wait_for(self, count: int, seconds: float | None) -> None:
+        self.wake_for(count)
         self.woken.clear()
         loop = asyncio.get_running_loop()
         loop.add_reader(self.own, self.woken.set)

@@ -1,7 +1,7 @@
-"""Bytes that go from sockets to files, each through memory once and round the kernel's page cache (O_DIRECT in open(2)).
+"""Bytes that go from sockets to files, through memory once and round the kernel's page cache (O_DIRECT in open(2)).
 
-Owns the threads that receive and their buffers, which no two uploads have at the same time. Knows neither what the bytes
-are nor where they belong.
+Owns the threads that receive and their buffers, which no two uploads have at the same time. Knows neither what the
+bytes are nor where they belong.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Drawer:
         return self._pairs.qsize()
 
     def draw(self, source: int, most: int, at: int, jobs: Sequence[Job]) -> int:
-        """Take what the non-blocking socket `source` has, up to `most` bytes or a turn; how many, 0 where it has nothing.
+        """Take what the non-blocking socket `source` has, up to `most` bytes or a turn; how many that was.
 
-        Each job is called with each piece and where it belongs in the file, the first at `at`; one piece after the other,
-        all jobs at the same time, while the next piece is received.
+        Each job is called with each piece and where it belongs in the file, the first at `at`: one piece after the
+        other, all jobs at the same time, while the next piece is received.
 
         Raises:
             EOFError: the other end has hung up.

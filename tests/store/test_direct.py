@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event

@@ -12,7 +12,7 @@ import fcntl
 import mmap
 import os
 import select
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import cycle
@@ -68,33 +68,29 @@ class Drawer:
             Exception: what a job raises; there was no call with a later piece.
         """
         end, moved = monotonic() + TURN_S, 0
-        with self._two_buffers() as buffers:
-            under_way: list[Future[None]] = []
-            try:
-                for buffer in cycle(buffers):
-                    start = (at + moved) % BLOCK  # what is a whole block in the file is one in memory
-                    piece = buffer[start:start + most - moved]
-                    if moved and (len(piece) < WORTH or not is_readable(source)):
-                        break
-                    count = receive(source, piece, moved > 0)
-                    settle(under_way)
-                    if not count:
-                        break
-                    under_way = [self._beside.submit(job, at + moved, piece[:count]) for job in jobs]
-                    moved += count
-                    if count < len(piece) or moved >= TURN or monotonic() > end:
-                        break
+        under_way: list[Future[None]] = []
+        with self._two_buffers(under_way) as buffers:
+            for buffer in cycle(buffers):
+                start = (at + moved) % BLOCK  # what is a whole block in the file is one in memory
+                piece = buffer[start:start + most - moved]
+                count = receive(source, piece, moved > 0)
                 settle(under_way)
-            finally:
-                wait(under_way)
+                if not count:
+                    break
+                under_way += [self._beside.submit(job, at + moved, piece[:count]) for job in jobs]
+                moved += count
+                if count < len(piece) or moved >= TURN or monotonic() > end:
+                    break
+            settle(under_way)
         return moved
 
     @contextmanager
-    def _two_buffers(self) -> Iterator[tuple[memoryview, memoryview]]:
+    def _two_buffers(self, used_by: Collection[Future[None]]) -> Iterator[tuple[memoryview, memoryview]]:
         buffers = self._pairs.get_nowait()
         try:
             yield buffers
         finally:
+            wait(used_by)
             self._pairs.put(buffers)
 
 
@@ -105,10 +101,10 @@ def a_buffer() -> memoryview:
     return memoryview(memory)
 
 
-def settle(jobs: Sequence[Future[None]]) -> None:
-    """Wait for all; raises what one has raised."""
-    for job in jobs:
-        job.result()
+def settle(jobs: list[Future[None]]) -> None:
+    """Wait for all, until none is left; raises what one has raised."""
+    while jobs:
+        jobs.pop().result()
 
 
 def is_readable(source: int) -> bool:
@@ -121,11 +117,14 @@ def is_readable(source: int) -> bool:
 def receive(source: int, room: memoryview, more: bool) -> int:
     """Take what the non-blocking socket `source` has; 0 where it has nothing for now.
 
-    With `more`, where something has been taken already, the end is as good as nothing for now: it comes again.
+    With `more` something has been taken already: only what is worth it is waited for, for a moment, and the end is as
+    good as nothing, since it comes again.
 
     Raises:
         EOFError: the other end has hung up.
     """
+    if more and (len(room) < WORTH or not is_readable(source)):
+        return 0
     try:
         count = os.readv(source, [room])
     except BlockingIOError:

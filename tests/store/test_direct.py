@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from hub.errors import DiskFull, HubError, NotFound, Unavailable
-from store import drawing, incoming as incoming_module
+from store import drawing, hashes
+from store import incoming as incoming_module
 from store.drawing import BLOCK, BUFFER, THREADS, WORTH
 from store.files import Files
 from store.incoming import Incoming
@@ -86,7 +87,11 @@ async def test_another_life_goes_on_at_any_byte(files: Files, ends: Ends, begin:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_any_mixture_hashes_to_what_it_is(files: Files, ends: Ends, seed: int) -> None:
+@pytest.mark.parametrize("near", [0, hashes.NEAR])
+async def test_any_mixture_hashes_to_what_it_is(
+    files: Files, ends: Ends, monkeypatch: pytest.MonkeyPatch, seed: int, near: int,
+) -> None:
+    monkeypatch.setattr(hashes, "NEAR", near)
     chance, incoming, whole = random.Random(seed), files.receive("u1"), b""
     for _ in range(25):
         piece = DATA[chance.randrange(len(DATA)):][:chance.choice([1, 70_000, 700_000, 3_000_000])]
@@ -115,7 +120,6 @@ async def test_what_is_hashed_from_memory_is_not_read_again(
     async def nobody_reads(*_: Any) -> None:
         raise AssertionError("read again")
 
-    incoming = files.receive("u1")
     monkeypatch.setattr(files, "submit_hashing", nobody_reads)
     incoming = files.receive("u1")
     await draw(incoming, ends, DATA)
@@ -229,6 +233,24 @@ async def test_p1_fault_16_a_disk_that_fills_in_mid_draw(tmp_path: Path, image: 
 
 
 # --- who has the buffers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "value", "most"), [
+    ("TURN", 1, BUFFER), ("TURN", BUFFER, 2 * BUFFER - 1), ("TURN_S", -1, BUFFER),
+])
+async def test_a_turn_ends_although_there_is_more(
+    files: Files, ends: Ends, monkeypatch: pytest.MonkeyPatch, name: str, value: int, most: int,
+) -> None:
+    monkeypatch.setattr(drawing, name, value)
+    incoming, left = files.receive("u1"), len(DATA)
+    sending = asyncio.create_task(ends.send(DATA))
+    while left:
+        moved = await incoming.draw(ends.ours.fileno(), left)
+        assert moved <= most
+        left -= moved
+        await asyncio.sleep(0 if moved else 0.001)
+    await sending
+    assert await incoming.finish() == digest_of(DATA)
 
 
 @pytest.mark.parametrize("cancelled", [True, False])

@@ -49,7 +49,7 @@ class Incoming:
     method may raise DiskFull, or Unavailable where the disk itself fails. After that the file is back at its durable
     bytes (gone, if there are none), `size` says so, and writing may go on from there.
 
-    Behind the writing the file is hashed, in threads of its own.
+    Beside the writing it is hashed with the `algorithms`, in threads of its own.
     """
 
     def __init__(

@@ -340,9 +340,8 @@ async def measure_many(files: int, size: int) -> dict[str, Any]:
         refused = [body[:300].decode() for status, body in answers if status != 201]
     return {
         "bench": "upload_many", "files": files, "bytes": size + TAIL, "whole": whole(answers, payload, tails),
-        "refused": refused[:3],
-        "seconds": round(seconds, 1), "mb_s": round(files * (size + TAIL) / seconds / 1e6), "load": load(),
-        "idle_ping_ms": idle, **watch.report(),
+        "refused": refused[:3], "seconds": round(seconds, 1), "mb_s": round(files * (size + TAIL) / seconds / 1e6),
+        "load": load(), "idle_ping_ms": idle, **watch.report(),
     }
 
 

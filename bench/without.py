@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import store.drawing
 import store.incoming
 from hub.__main__ import cli
 from store.hashes import Hashes, Running
@@ -47,7 +46,7 @@ def leave_out_syncing() -> None:
 
 def leave_out_direct() -> None:
     """Everything goes through the page cache, as on a file system that knows nothing else."""
-    setattr(store.drawing, "write_direct", lambda *_: 0)
+    setattr(store.incoming, "write_direct", lambda *_: 0)
 
 
 if __name__ == "__main__":

@@ -136,30 +136,27 @@ def receive(source: int, room: memoryview, more: bool) -> int:
     return count
 
 
-def write_out(file: int, at: int, piece: memoryview) -> None:
-    """Write a piece at the file's position, which is `at`; it begins as far behind a block in memory as there.
+def blocks_of(at: int, piece: memoryview) -> tuple[memoryview, memoryview]:
+    """A piece that belongs at `at`, cut where its whole blocks begin that are worth going round the page cache.
 
-    The whole blocks of a large piece go round the page cache where the file system permits that; everything else goes
-    through it.
-
-    Raises:
-        OSError: the disk does not take it; its beginning may be there.
+    That is none of it where it is small or ends within a block, as what comes from a slow line does.
     """
-    head = min(-at % BLOCK, len(piece))
-    whole = (len(piece) - head) // BLOCK * BLOCK
-    if whole >= WORTH:
-        write_all(file, piece[:head])
-        piece = piece[head + write_direct(file, piece[head:head + whole]):]
-    write_all(file, piece)
+    head = -at % BLOCK if len(piece) >= WORTH and (at + len(piece)) % BLOCK == 0 else len(piece)
+    return piece[:head], piece[head:]
 
 
 def write_all(file: int, piece: memoryview) -> None:
+    """Write through the page cache. Raises OSError; its beginning may be there then."""
     while piece:
         piece = piece[os.write(file, piece):]
 
 
 def write_direct(file: int, blocks: memoryview) -> int:
-    """How many bytes were written round the page cache: 0 where the file system does not know how."""
+    """How many bytes were written round the page cache: 0 where the file system does not know how.
+
+    Raises:
+        OSError: the disk does not take them; their beginning may be there.
+    """
     try:
         fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
         try:

@@ -75,9 +75,7 @@ class Files:
         usage = await self.submit(shutil.disk_usage, self.incoming)
         return usage.total, usage.free
 
-    def receive(
-        self, upload_id: str, offset: int = 0, algorithms: Collection[str] = ALGORITHMS,
-    ) -> Incoming:
+    def receive(self, upload_id: str, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> Incoming:
         """A place for the bytes of this upload, which are hashed with these `algorithms`.
 
         The first `offset` bytes are there from before, others are cut off.

@@ -16,12 +16,12 @@ from threading import Lock
 
 from hub.errors import Unavailable
 
+from . import drawing
 from .disk import disk_errors
-from .drawing import Job
 
 BUFFER = 1024 * 1024  # bytes that are read and hashed at a time: each is two waits for Python's lock
 TURN = 16 * 1024 * 1024  # bytes after which a thread looks at another file
-NEAR = 32 * 1024 * 1024  # bytes that are read at once to get where the next ones are in memory
+NEAR = drawing.TURN + 2 * BUFFER  # bytes that are read to get where the next are in memory: more than a turn brings
 ALGORITHMS = ("sha256", "md5")
 WORTH = 4 * 1024 * 1024  # bytes for which a thread begins before the end has come
 
@@ -104,7 +104,7 @@ class Hashes:
         """Forget the held chunk, not its bytes."""
         self._chunk = None
 
-    def at(self, position: int) -> list[Job]:
+    def at(self, position: int) -> list[drawing.Job]:
         """What to call with the pieces that come from `position` on, while they are in memory; in a thread.
 
         A hash that is far behind, or cannot be brought up, is left to follow().

@@ -20,7 +20,7 @@ from hub.errors import DiskFull, NotFound, Unavailable
 from hub.media import Purpose
 
 from .disk import cut_off, disk_errors, start_writing, sync_folder
-from .drawing import write_all, write_out
+from .drawing import blocks_of, write_all, write_direct
 from .hashes import ALGORITHMS, Digest, Hashes
 from .hold import Hold
 
@@ -52,9 +52,7 @@ class Incoming:
     Beside the writing it is hashed with the `algorithms`, in threads of its own.
     """
 
-    def __init__(
-        self, files: Files, path: Path, offset: int = 0, algorithms: Collection[str] = ALGORITHMS,
-    ) -> None:
+    def __init__(self, files: Files, path: Path, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> None:
         self.path = path
         self.size = offset
         self.durable = offset
@@ -70,6 +68,8 @@ class Incoming:
         self._held: Hashes | None = None  # of what is before it
         self._hold = Hold(path)
         self._checking = False  # a chunk is held that counts as a whole or not at all
+        self._direct = True  # unless the file system has refused
+        self._cached = False  # whether bytes went through the page cache that nobody has synced
         self._written_back = offset
         self._writing_back: asyncio.Future[None] | None = None
         self._hashes = self._new_hashes()
@@ -289,8 +289,7 @@ class Incoming:
 
     def _append(self, piece: bytearray) -> None:
         with self._back_to_durable_on_error():
-            with self._save_before(self._open()):
-                write_all(self._file, memoryview(piece))
+            self._write_cached(self._open(), memoryview(piece))
 
     def _draw(self, source: int, most: int) -> int:
         with self._back_to_durable_on_error():
@@ -298,8 +297,27 @@ class Incoming:
         return self._files.drawer.draw(source, most, position, [self._put, *self._hashes.at(position)])
 
     def _put(self, position: int, piece: memoryview) -> None:
-        with self._back_to_durable_on_error(), self._save_before(position):
-            write_out(self._file, position, piece)
+        with self._back_to_durable_on_error():
+            head, blocks = blocks_of(position, piece)
+            if blocks and self._direct:
+                self._write_cached(position, head)
+                if self._cached:  # else a power cut could leave these blocks, and a hole before them
+                    self._sync_file()
+                with self._save_before(position + len(head)):
+                    done = len(head) + write_direct(self._file, blocks)
+                self._direct = done > len(head)
+                position, piece = position + done, piece[done:]
+            self._write_cached(position, piece)
+
+    def _write_cached(self, position: int, piece: memoryview) -> None:
+        if piece:
+            self._cached = True
+            with self._save_before(position):
+                write_all(self._file, piece)
+
+    def _sync_file(self) -> None:
+        os.fdatasync(self._file)
+        self._cached = False
 
     @contextmanager
     def _save_before(self, position: int) -> Iterator[None]:
@@ -317,7 +335,7 @@ class Incoming:
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
             size = self._open()
-            os.fdatasync(self._file)
+            self._sync_file()
             if self.durable == 0:
                 sync_folder(self.path.parent)
             self.durable = size
@@ -331,6 +349,7 @@ class Incoming:
             raise OSError(errno.EIO, "bytes that were durable are missing")
         os.ftruncate(self._file, self.durable)
         self._written_back = os.lseek(self._file, self.durable, os.SEEK_SET)
+        self._cached = False
         return self._written_back
 
     def _recover(self) -> int:

@@ -110,6 +110,8 @@ async def test_a_reset_is_an_end(files: Files, ends: Ends) -> None:
 
 
 async def test_p1_a_full_disk_goes_back_to_the_durable_bytes(small_disk: Files, ends: Ends) -> None:
+    ballast = small_disk.posters / "ballast"
+    ballast.write_bytes(bytes(100_000))
     incoming = small_disk.receive("u1")
     await ends.send(DATA[:100_000])
     await ends.draw_all(incoming, 100_000)
@@ -120,6 +122,7 @@ async def test_p1_a_full_disk_goes_back_to_the_durable_bytes(small_disk: Files, 
     kept = incoming.durable
     assert incoming.size == incoming.path.stat().st_size == kept >= 100_000
     sending.cancel()
+    ballast.unlink()
     await incoming.write(DATA[kept:kept + 50_000])
     assert await incoming.finish() == digest_of(DATA[:kept + 50_000])
     await incoming.discard()

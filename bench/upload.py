@@ -1,8 +1,10 @@
 """How fast the hub takes files in, next to nginx (PUT with dav) and @tus/server, turn by turn; and what a ping meets.
 
 A result is sent in one request of tus (creation with upload), as workers do. The hub is measured as it really works:
-hashed twice (SHA-256, MD5) and on the disk (fdatasync) before it answers. The peers do neither, so there are hubs
-beside it that leave out the hashing, the syncing, or both, in this benchmark only.
+hashed with SHA-256 and on the disk (fdatasync) before it answers. The peers do neither, so there are hubs beside it
+that leave out the hashing, the syncing, or both, in this benchmark only. `hub_video` is the hub as users meet it: the
+same bytes as a video, which is hashed with MD5 as well and looked into before it is answered. `hub_cached` writes
+through the page cache, as on a file system that knows no other way.
 
     python -m bench.upload [--quick] [--rounds N] [--many]
 
@@ -38,18 +40,20 @@ MIB = 1024 * 1024
 LIMIT_S = 400.0  # no new round begins after this
 TAIL = 16
 HUBS: dict[str, tuple[str, ...]] = {
-    "hub": ("hub", "run"), "hub_unhashed": ("bench.without", "hashing"), "hub_unsynced": ("bench.without", "syncing"),
+    "hub": ("hub", "run"), "hub_video": ("hub", "run"), "hub_cached": ("bench.without", "direct"),
+    "hub_unhashed": ("bench.without", "hashing"), "hub_unsynced": ("bench.without", "syncing"),
     "hub_unhashed_unsynced": ("bench.without", "hashing", "syncing"),
 }
 PROMISES = {  # what has been done when the last byte is answered
-    "hub": "hashed, on the disk", "hub_unhashed": "on the disk", "hub_unsynced": "hashed", "hub_unhashed_unsynced": "",
-    "nginx": "", "tus_server": "",
+    "hub": "hashed, on the disk", "hub_video": "hashed twice, on the disk, looked into",
+    "hub_cached": "hashed, on the disk", "hub_unhashed": "on the disk", "hub_unsynced": "hashed",
+    "hub_unhashed_unsynced": "", "nginx": "", "tus_server": "",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A file in memory whose bytes are sent again and again, and the hash of it all."""
+    """A file in memory whose bytes are sent again and again, and the hash of it all; with a tail it is a video."""
 
     path: str
     size: int
@@ -62,8 +66,10 @@ class Payload:
 
 
 @asynccontextmanager
-async def payload_of(size: int, begin: bytes = b"") -> AsyncIterator[Payload]:
-    """`begin` and then random bytes, `size` in all."""
+async def payload_of(size: int) -> AsyncIterator[Payload]:
+    """A short film and then random bytes that belong to no picture, `size` in all."""
+    clip = CLIP.read_bytes()
+    begin = clip + (size - len(clip) + TAIL).to_bytes(4) + b"free"
     memory = Path("/dev/shm")
     with tempfile.NamedTemporaryFile(dir=memory if memory.is_dir() else None, prefix="bench-") as file:
         running = hashlib.sha256(begin)
@@ -136,15 +142,50 @@ class HubTarget(Target):
 
     def check(self, answers: list[tuple[int, bytes]], payload: Payload, tails: Sequence[bytes]) -> None:
         super().check(answers, payload, tails)
-        if "unhashed" not in self.name:
-            for (_, body), tail in zip(answers, tails, strict=True):
-                if json.loads(body)["sha256"] != payload.hash_with(tail):
-                    raise RuntimeError(f"{self.name}: a file arrived changed")
+        if "unhashed" not in self.name and whole(answers, payload, tails) != len(tails):
+            raise RuntimeError(f"{self.name}: a file arrived changed")
 
     def clean(self) -> None:
         self.worker.end(self.assign)
         for kept in (self.stage.folder / "output" / "results").iterdir():
             shutil.rmtree(kept)
+
+
+class VideoTarget(Target):
+    """A hub, and a user's videos."""
+
+    def __init__(self, name: str, stage: Stage) -> None:
+        super().__init__(name, stage.pid)
+        self.watched = self.stage = stage
+
+    async def prepared(self, payload: Payload, tails: Sequence[bytes]) -> list[Sending]:
+        return video_sendings(self.stage, payload, tails)
+
+    def check(self, answers: list[tuple[int, bytes]], payload: Payload, tails: Sequence[bytes]) -> None:
+        super().check(answers, payload, tails)
+        if whole(answers, payload, tails) != len(tails):
+            raise RuntimeError(f"{self.name}: a file arrived changed")
+
+    def clean(self) -> None:
+        for video in self.stage.call("GET", "/api/videos")["items"]:
+            if video["id"] != self.stage.video_id:
+                self.stage.call("DELETE", f"/api/videos/{video['id']}")
+
+
+def video_sendings(stage: Stage, payload: Payload, tails: Sequence[bytes]) -> list[Sending]:
+    head = (
+        f"POST /api/videos?name=v.mp4 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {stage.token}\r\n"
+        f"Content-Type: video/mp4\r\nContent-Length: {payload.size + TAIL}\r\n\r\n"
+    )
+    return [Sending(stage.port, head.encode(), payload.path, payload.size, tail) for tail in tails]
+
+
+def whole(answers: list[tuple[int, bytes]], payload: Payload, tails: Sequence[bytes]) -> int:
+    """How many files are there as they were sent."""
+    return sum(
+        status == 201 and json.loads(body)["sha256"] == payload.hash_with(tail)
+        for (status, body), tail in zip(answers, tails, strict=True)
+    )
 
 
 class PeerTarget(Target):
@@ -201,6 +242,9 @@ async def all_targets(wanted: Collection[str]) -> AsyncIterator[Field]:
     async with AsyncExitStack() as stack:
         for name, program in [(name, program) for name, program in HUBS.items() if name in wanted]:
             stage = await stack.enter_async_context(a_hub(program=program))
+            if name == "hub_video":
+                taking_part.targets.append(VideoTarget(name, stage))
+                continue
             worker = BenchWorker(stage, name, 1)
             await worker.join((await stage.register_workers([name]))[name])
             taking_part.targets.append(HubTarget(name, stage, worker))
@@ -268,6 +312,7 @@ def ratios(targets: dict[str, Target]) -> dict[str, Any]:
     for ours, theirs in (
         ("hub_unhashed_unsynced", "nginx"), ("hub_unhashed", "nginx"), ("hub_unhashed_unsynced", "tus_server"),
         ("hub_unhashed", "tus_server"), ("hub_unsynced", "tus_server"), ("hub", "tus_server"), ("hub", "nginx"),
+        ("hub_video", "tus_server"), ("hub", "hub_cached"),
     ):
         if ours in targets and theirs in targets:
             told[f"{ours}/{theirs}"] = {
@@ -284,29 +329,19 @@ def ratios(targets: dict[str, Target]) -> dict[str, Any]:
 
 async def measure_many(files: int, size: int) -> dict[str, Any]:
     """So many videos at once, from one user: how many are whole, and what a ping and the memory say meanwhile."""
-    os.environ |= {"USER_UPLOADS_LIMIT": str(files), "USER_STORAGE_LIMIT": "100000"}
-    clip = CLIP.read_bytes()
-    begin = clip + (size - len(clip) + TAIL).to_bytes(4) + b"free"
-    async with payload_of(size, begin) as payload, a_hub() as stage:
+    os.environ |= {"USER_UPLOADS_LIMIT": str(files)}
+    async with payload_of(size) as payload, a_hub() as stage:
         idle = await idle_ping(stage.port)
         tails = [secrets.token_bytes(TAIL) for _ in range(files)]
-        head = (
-            f"POST /api/videos?name=v.mp4 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {stage.token}\r\n"
-            f"Content-Type: video/mp4\r\nContent-Length: {size + TAIL}\r\n\r\n"
-        )
-        sendings = [Sending(stage.port, head.encode(), payload.path, size, tail) for tail in tails]
+        sendings = video_sendings(stage, payload, tails)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as senders:
             async with watching(stage.port, stage.resident_bytes) as watch:
                 seconds, answers = await asyncio.get_running_loop().run_in_executor(senders, send_all, sendings)
-        whole = sum(
-            status == 201 and json.loads(body)["sha256"] == payload.hash_with(tail)
-            for (status, body), tail in zip(answers, tails, strict=True)
-        )
         refused = [body[:300].decode() for status, body in answers if status != 201]
     return {
-        "bench": "upload_many", "files": files, "bytes": size + TAIL, "whole": whole, "refused": refused[:3],
-        "seconds": round(seconds, 1), "mb_s": round(files * (size + TAIL) / seconds / 1e6), "load": load(),
-        "idle_ping_ms": idle, **watch.report(),
+        "bench": "upload_many", "files": files, "bytes": size + TAIL, "whole": whole(answers, payload, tails),
+        "refused": refused[:3], "seconds": round(seconds, 1), "mb_s": round(files * (size + TAIL) / seconds / 1e6),
+        "load": load(), "idle_ping_ms": idle, **watch.report(),
     }
 
 
@@ -317,7 +352,9 @@ if __name__ == "__main__":
     parser.add_argument("--only", default=",".join(PROMISES), help="who takes part, with commas")
     parser.add_argument("--many", action="store_true", help="fifty videos of 200 MB at once")
     given = parser.parse_args()
-    os.environ |= {"UPLOAD_FILE_SIZE_LIMIT": "2000", "RESULT_FILE_SIZE_LIMIT": "2000"}
+    os.environ |= {
+        "UPLOAD_FILE_SIZE_LIMIT": "2000", "RESULT_FILE_SIZE_LIMIT": "2000", "USER_STORAGE_LIMIT": "100000",
+    }
     if given.many:
         say_result(measure_many(*((10, 50_000_000) if given.quick else (50, 200_000_000))), 600.0)
     else:

@@ -41,7 +41,7 @@ class Reception:
     def __init__(self, rooms: Rooms, upload: Upload) -> None:
         self.rooms = rooms
         self.upload = upload
-        self.incoming = rooms.files.receive(upload.id)
+        self.incoming = rooms.files.receive(upload.id, algorithms=upload.algorithms)
         self.visitor: Visitor | None = None
         self.turn = asyncio.Lock()
         self.known = True  # whether the number of bytes is known; after a start of the hub the disk is asked first
@@ -128,7 +128,7 @@ class Reception:
         """Take up to `most` of the next bytes out of the socket `source`; 0 where it has none for now.
 
         Raises:
-            EOFError, NotImplementedError: see store.incoming.Incoming.draw.
+            EOFError: see store.incoming.Incoming.draw.
             TooLarge, Conflict, DiskFull, Unavailable: as for write().
         """
         async with self.turn:

@@ -11,7 +11,7 @@ from hub.ids import new_id
 from hub.media import Media, Purpose
 from hub.upload import Upload
 
-from . import splice
+from . import raw_body
 from .base import Endpoint, Rooms
 from .multipart import FormReader
 from .reception import Reception, gone_on
@@ -33,7 +33,7 @@ class Receiving(Endpoint):
     async def prepare(self) -> None:
         await super().prepare()
         if self.refusal is None and self.is_file_itself():
-            await splice.take_body(self.connection, self.request.headers, self)
+            await raw_body.take_body(self.connection, self.request.headers, self)
         if self.gone:
             await self.give_up()
 

@@ -75,8 +75,8 @@ class Previews:
 class Media:
     """One user's named file: the record, apart from the bytes it points at (by `sha256`).
 
-    `size` is bytes, times are seconds since the epoch, `task_id` is set on what a worker sent for a task, `facts`
-    is None as long as the probe has not looked.
+    `size` is bytes, times are seconds since the epoch, `task_id` is set on what a worker sent for a task, `md5` is
+    None then, `facts` is None as long as the probe has not looked.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Media:
     content_type: str
     size: int
     sha256: str
-    md5: str
+    md5: str | None
     facts: Facts | None
     created_at: float
     task_id: str | None = None

@@ -127,7 +127,6 @@ class Incoming(Protocol):
 
         Raises:
             EOFError: the other end has hung up.
-            NotImplementedError: this system cannot; nothing has happened.
             DiskFull: there is no room; nothing is left behind then.
         """
 
@@ -156,7 +155,7 @@ class Digest(Protocol):
     def sha256(self) -> str: ...
 
     @property
-    def md5(self) -> str: ...
+    def md5(self) -> str | None: ...
 
     @property
     def size(self) -> int: ...
@@ -165,7 +164,8 @@ class Digest(Protocol):
 class Files(Protocol):
     """Keeps bytes: sealed content under its hash, apart from anybody's record of it."""
 
-    def receive(self, upload_id: str) -> Incoming: ...
+    def receive(self, upload_id: str, offset: int = ..., algorithms: Collection[str] = ...) -> Incoming:
+        """A place for the bytes of an upload, which are hashed with these `algorithms`."""
 
     async def clear_incoming(self, keep: Collection[str] = ()) -> Mapping[str, Arrived]:
         """Remove what an earlier life left behind, but for the uploads in `keep`; what there is of those."""

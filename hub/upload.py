@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from .effects import Delete, Effect, Save
 from .errors import Conflict, DiskFull, Forbidden, HubError, Invalid, NotFound, RateLimited, TooLarge
-from .media import Media, Purpose
+from .media import USER_PURPOSES, Media, Purpose
 from .task import Problem
 
 REMEMBERED_S = 24 * 3600.0  # how long it is known that an upload was rejected or is gone
@@ -67,6 +67,16 @@ class Upload:
     def by_user(self) -> bool:
         """Whether it counts as its owner's own: what workers send does not."""
         return self.task_id is None
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """What its bytes are hashed with: those of a part with nothing, since the whole is.
+
+        MD5 is for users' own files alone, which can be asked for by it; it takes longer than everything else.
+        """
+        if self.purpose is None:
+            return ()
+        return ("sha256", "md5") if self.purpose in USER_PURPOSES else ("sha256",)
 
     @property
     def reserved(self) -> int:

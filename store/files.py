@@ -25,7 +25,8 @@ from typing import ParamSpec, TypeVar
 from hub.media import Previews, Purpose
 
 from .disk import disk_errors, exclusive, sync_folder, write_whole
-from .hashes import Digest
+from .drawing import Drawer
+from .hashes import ALGORITHMS, Digest
 from .hold import HOLD
 from .incoming import PIECE, Arrived, Incoming
 
@@ -50,8 +51,8 @@ class Files:
         self.posters = (posters or incoming.parent / "posters").absolute()
         for folder in {*self.folders.values(), self.incoming, self.posters}:
             folder.mkdir(parents=True, exist_ok=True)
+        self.drawer = Drawer()
         self._pool = ThreadPoolExecutor(THREADS, "files")
-        self._drawer = ThreadPoolExecutor(1, "drawer")
         self._hashers = ThreadPoolExecutor(os.cpu_count() or 1, "hashes")
         self._moving = Lock()
 
@@ -59,21 +60,13 @@ class Files:
         """Run `work` in this object's own threads."""
         return asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
 
-    def submit_drawing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Run `work` in the one thread that moves bytes out of sockets.
-
-        One is as fast as the disk. More of them would wait for each other, and the event loop for all, since each piece
-        takes Python's lock a few times.
-        """
-        return asyncio.wrap_future(self._drawer.submit(work, *args, **kwargs))
-
     def submit_hashing(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run `work` in threads that may be busy for long, as many as there are processors."""
         return asyncio.wrap_future(self._hashers.submit(work, *args, **kwargs))
 
     def close(self) -> None:
         """Wait for the threads; nothing can be submitted after that."""
-        self._drawer.shutdown()
+        self.drawer.close()
         self._pool.shutdown()
         self._hashers.shutdown(cancel_futures=True)
 
@@ -82,9 +75,12 @@ class Files:
         usage = await self.submit(shutil.disk_usage, self.incoming)
         return usage.total, usage.free
 
-    def receive(self, upload_id: str, offset: int = 0) -> Incoming:
-        """A place for the bytes of this upload; the first `offset` bytes are there from before, others are cut off."""
-        return Incoming(self, self.incoming / plain(upload_id), offset)
+    def receive(self, upload_id: str, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> Incoming:
+        """A place for the bytes of this upload, which are hashed with these `algorithms`.
+
+        The first `offset` bytes are there from before, others are cut off.
+        """
+        return Incoming(self, self.incoming / plain(upload_id), offset, algorithms)
 
     def path(self, purpose: Purpose, sha256: str) -> Path:
         """Where sealed content is, or would be.

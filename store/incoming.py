@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from hub.errors import DiskFull, NotFound, Unavailable
 from hub.media import Purpose
 
 from .disk import cut_off, disk_errors, start_writing, sync_folder
-from .hashes import Digest, Hashes
+from .drawing import blocks_of, write_all, write_direct
+from .hashes import ALGORITHMS, Digest, Hashes
 from .hold import Hold
-from .splice import empty_pipe
 
 if TYPE_CHECKING:
     from .files import Files
@@ -49,14 +49,15 @@ class Incoming:
     method may raise DiskFull, or Unavailable where the disk itself fails. After that the file is back at its durable
     bytes (gone, if there are none), `size` says so, and writing may go on from there.
 
-    Behind the writing the file is hashed, in threads of its own.
+    Beside the writing it is hashed with the `algorithms`, in threads of its own.
     """
 
-    def __init__(self, files: Files, path: Path, offset: int = 0) -> None:
+    def __init__(self, files: Files, path: Path, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> None:
         self.path = path
         self.size = offset
         self.durable = offset
         self._files = files
+        self._algorithms = algorithms
         self._buffer = bytearray()
         self._step: asyncio.Future[Any] | None = None
         self._synced = False  # whether nothing has come since the last sync
@@ -67,6 +68,8 @@ class Incoming:
         self._held: Hashes | None = None  # of what is before it
         self._hold = Hold(path)
         self._checking = False  # a chunk is held that counts as a whole or not at all
+        self._direct = True  # unless the file system has refused
+        self._cached = False  # whether bytes went through the page cache that nobody has synced
         self._written_back = offset
         self._writing_back: asyncio.Future[None] | None = None
         self._hashes = self._new_hashes()
@@ -109,21 +112,20 @@ class Incoming:
             os.close(file)
 
     async def draw(self, source: int, most: int) -> int:
-        """Append what the non-blocking socket `source` holds, at most `most` bytes, without copying; how many that was.
+        """Append what the non-blocking socket `source` holds, at most `most` bytes; how many that was.
 
-        0 where it holds nothing for now.
+        0 where it holds nothing for now. See store.drawing for the way that they take.
 
         Raises:
             EOFError: the other end has hung up.
             NotFound: it was discarded meanwhile.
-            NotImplementedError: this is not possible with such a socket, and nothing has happened.
         """
         self._digest, self._synced = None, False
         await self._flush()
         await self._settle()
         if self._discarded:
             raise NotFound("this upload is gone")
-        self._step = self._files.submit_drawing(self._draw, source, most)
+        self._step = self._files.drawer.submit(self._draw, source, most)
         moved = int(await self._settle())
         self.size += moved
         self._hashes.follow(self.size)
@@ -281,33 +283,45 @@ class Incoming:
         return result
 
     def _new_hashes(self) -> Hashes:
-        return Hashes(self.path, self._files.submit_hashing)
+        return Hashes(self.path, self._files.submit_hashing, self._algorithms)
 
     # --- in threads ---------------------------------------------------------------------------------------------
 
     def _append(self, piece: bytearray) -> None:
         with self._back_to_durable_on_error():
-            self._open()
-            with self._save_before():
-                left = memoryview(piece)
-                while left:
-                    left = left[os.write(self._file, left):]
+            self._write_cached(self._open(), memoryview(piece))
 
     def _draw(self, source: int, most: int) -> int:
         with self._back_to_durable_on_error():
-            self._open()
-        moved = 0
-        with empty_pipe() as pipe:
-            while moved < most and (count := pipe.fill(source, most - moved, moved > 0)):
-                with self._back_to_durable_on_error(), self._save_before():
-                    pipe.empty(self._file, count)
-                moved += count
-        return moved
+            position = self._open()
+        return self._files.drawer.draw(source, most, position, [self._put, *self._hashes.at(position)])
+
+    def _put(self, position: int, piece: memoryview) -> None:
+        with self._back_to_durable_on_error():
+            head, blocks = blocks_of(position, piece)
+            if blocks and self._direct:
+                self._write_cached(position, head)
+                if self._cached:  # else a power cut could leave these blocks, and a hole before them
+                    self._sync_file()
+                with self._save_before(position + len(head)):
+                    done = len(head) + write_direct(self._file, blocks)
+                self._direct = done > len(head)
+                position, piece = position + done, piece[done:]
+            self._write_cached(position, piece)
+
+    def _write_cached(self, position: int, piece: memoryview) -> None:
+        if piece:
+            self._cached = True
+            with self._save_before(position):
+                write_all(self._file, piece)
+
+    def _sync_file(self) -> None:
+        os.fdatasync(self._file)
+        self._cached = False
 
     @contextmanager
-    def _save_before(self) -> Iterator[None]:
+    def _save_before(self, position: int) -> Iterator[None]:
         """Where a write fails, what came before it may well be kept."""
-        position = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             yield
         except OSError:
@@ -320,20 +334,23 @@ class Incoming:
 
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
-            self._open()
-            os.fdatasync(self._file)
+            size = self._open()
+            self._sync_file()
             if self.durable == 0:
                 sync_folder(self.path.parent)
-            self.durable = os.lseek(self._file, 0, os.SEEK_CUR)
+            self.durable = size
 
-    def _open(self) -> None:
+    def _open(self) -> int:
+        """Where the next byte goes."""
         if self._file >= 0:
-            return
+            return os.lseek(self._file, 0, os.SEEK_CUR)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o640)
         if os.fstat(self._file).st_size < self.durable:
             raise OSError(errno.EIO, "bytes that were durable are missing")
         os.ftruncate(self._file, self.durable)
         self._written_back = os.lseek(self._file, self.durable, os.SEEK_SET)
+        self._cached = False
+        return self._written_back
 
     def _recover(self) -> int:
         with disk_errors():

@@ -247,6 +247,7 @@ async def test_parts_that_came_side_by_side_are_put_together(api: Api) -> None:
     })
     fine(whole, 201)
     await kept(api, person, whole.headers["location"], VIDEO)
+    assert (await person.get(f"/api/videos/check/{hashlib.md5(VIDEO).hexdigest()}"))["exists"]
     refused(await person("GET", parts[0]), 410, "upload_gone")
     refused(await patch(person, whole.headers["location"], len(VIDEO), b"x"), 403, "upload_finished")
 

@@ -46,8 +46,8 @@ async def test_the_sdk_sends_a_large_result(api: Api, tmp_path: Path) -> None:
         sent = await asyncio.to_thread(upload, url, source, "r.mp4", "video/mp4", "result", wire)
         assert sent.sha256 == hashlib.sha256(CONTENT).hexdigest() and seen[-1] == len(CONTENT)
         record = await api.hub.rooms.store.get(Media, sent.id)
-        assert record is not None and (record.task_id, record.owner, record.size) == (
-            task["id"], person.user.id, len(CONTENT),
+        assert record is not None and (record.task_id, record.owner, record.size, record.md5) == (
+            task["id"], person.user.id, len(CONTENT), None,
         )
 
 

@@ -82,6 +82,14 @@ def test_row_86_there_are_only_so_many_at_once() -> None:
     assert begin(uploads, upload("u9", 1, owner="bob"))
 
 
+@pytest.mark.parametrize(("purpose", "algorithms"), [
+    (Purpose.VIDEO, ("sha256", "md5")), (Purpose.BACKGROUND, ("sha256", "md5")), (Purpose.RESULT, ("sha256",)),
+    (Purpose.PREVIEW, ("sha256",)), (None, ()),
+])
+def test_only_what_is_asked_for_by_md5_is_hashed_with_it(purpose: Purpose | None, algorithms: tuple[str, ...]) -> None:
+    assert upload(purpose=purpose).algorithms == algorithms
+
+
 def test_an_open_length_reserves_what_may_come_and_no_more_than_is_left() -> None:
     uploads = book()
     assert begin(uploads, upload("u1", None), Usage(1000, 1)).ceiling == 4000

@@ -25,6 +25,7 @@ pytestmark = [
 ]
 SIZE = 400_000
 CUTS = (0, 60_000, 150_000, SIZE)
+LARGE = (0, 3_000_001, 15_000_000)
 
 
 @asynccontextmanager
@@ -54,6 +55,7 @@ class Sending:
     content: bytes
     client: Client
     path: str
+    cuts: tuple[int, ...]  # where its pieces end
     told: int = 0  # bytes that were acknowledged
     starts: int = 0
 
@@ -78,14 +80,14 @@ class Sending:
     async def piece(self) -> None:
         """Send up to the next cut."""
         offset = await self.learn()
-        end = next((cut for cut in CUTS if cut > offset), offset)
+        end = next((cut for cut in self.cuts if cut > offset), offset)
         answer = await self.ask(self.client.patch, self.path, offset, self.content[offset:end])
         if answer is not None:
             assert (answer.status, answer.offset) == (204, end), answer
             self.told = end
 
     async def finish(self) -> None:
-        while await self.learn() < SIZE:
+        while await self.learn() < len(self.content):
             await self.piece()
 
     async def check(self) -> None:
@@ -103,14 +105,16 @@ class Sending:
                 await asyncio.sleep(0.05)
 
 
-async def begin(hub: HubProcess, seed: int) -> Sending:
+async def begin(hub: HubProcess, seed: int, cuts: tuple[int, ...] = CUTS) -> Sending:
     client = Client(hub.url, await asyncio.to_thread(hub.user))
-    return Sending(hub, padded(SIZE, seed), client, await asyncio.to_thread(client.create, SIZE))
+    return Sending(hub, padded(cuts[-1], seed), client, await asyncio.to_thread(client.create, cuts[-1]), cuts)
 
 
-async def killed_at(hub: HubProcess, tmp_path: Path, call: str, when: int, before: int) -> int:
+async def killed_at(
+    hub: HubProcess, tmp_path: Path, call: str, when: int, before: int, cuts: tuple[int, ...] = CUTS,
+) -> int:
     """An upload in which the hub is killed at a thread's `when`-th such call once `before` pieces are there."""
-    sending = await begin(hub, zlib.crc32(f"{call} {when} {before}".encode()))
+    sending = await begin(hub, zlib.crc32(f"{call} {when} {before}".encode()), cuts)
     for _ in range(before):
         await sending.piece()
     async with injected(hub, f"{call}:signal=SIGKILL:when={when}", tmp_path / "trace"):
@@ -125,6 +129,14 @@ async def test_p1_fault_1_killed_at_each_sync(hub: HubProcess, tmp_path: Path, b
     assert await killed_at(hub, tmp_path, "fdatasync", 1, before) == 1
 
 
+@pytest.mark.parametrize(("call", "when"), [("write", 1), ("write", 2), ("readv", 3), ("fdatasync", 1)])
+async def test_p1_fault_1_killed_while_large_pieces_go_round_the_cache(
+    hub: HubProcess, tmp_path: Path, call: str, when: int,
+) -> None:
+    """P1, fault 1: whole blocks are on the disk, and others not; what was acknowledged is among them."""
+    assert await killed_at(hub, tmp_path, call, when, 1, LARGE) == 1
+
+
 @pytest.mark.parametrize("call", ["rename", "link", "fsync", "unlink"])
 async def test_p3_fault_2_killed_between_the_last_byte_and_the_record(
     hub: HubProcess, tmp_path: Path, call: str
@@ -134,7 +146,7 @@ async def test_p3_fault_2_killed_between_the_last_byte_and_the_record(
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("call", ["fdatasync", "fsync", "link", "rename", "unlink", "write", "sendto"])
+@pytest.mark.parametrize("call", ["fdatasync", "fsync", "link", "rename", "unlink", "write", "sendto", "readv"])
 async def test_p1_p3_killed_at_every_call(hub: HubProcess, tmp_path: Path, call: str) -> None:
     """P1, P3: at the first, second, third ... such call of a thread, until an upload makes no more of them."""
     for when in range(1, 16):

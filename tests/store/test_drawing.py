@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,8 +21,6 @@ from store.incoming import Incoming
 from tests.store.test_files import DATA, digest_of, make, on_disk, small_disk
 
 __all__ = ["small_disk"]
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "splice"), reason="this system has no splice")
 
 
 @pytest.fixture
@@ -51,8 +48,8 @@ class Ends:
             await asyncio.sleep(0 if moved else 0.001)
 
 
-@pytest_asyncio.fixture
-async def ends() -> AsyncIterator[Ends]:
+@asynccontextmanager
+async def connected() -> AsyncIterator[Ends]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         theirs = socket.create_connection(server.getsockname())
         ours, _ = server.accept()
@@ -60,6 +57,12 @@ async def ends() -> AsyncIterator[Ends]:
         ours.setblocking(False)
         theirs.setblocking(False)
         yield Ends(ours, theirs)
+
+
+@pytest_asyncio.fixture
+async def ends() -> AsyncIterator[Ends]:
+    async with connected() as pair:
+        yield pair
 
 
 @pytest.mark.parametrize("most", [1, 5000, 1 << 30])
@@ -107,6 +110,8 @@ async def test_a_reset_is_an_end(files: Files, ends: Ends) -> None:
 
 
 async def test_p1_a_full_disk_goes_back_to_the_durable_bytes(small_disk: Files, ends: Ends) -> None:
+    ballast = small_disk.posters / "ballast"
+    ballast.write_bytes(bytes(100_000))
     incoming = small_disk.receive("u1")
     await ends.send(DATA[:100_000])
     await ends.draw_all(incoming, 100_000)
@@ -117,38 +122,11 @@ async def test_p1_a_full_disk_goes_back_to_the_durable_bytes(small_disk: Files, 
     kept = incoming.durable
     assert incoming.size == incoming.path.stat().st_size == kept >= 100_000
     sending.cancel()
+    ballast.unlink()
     await incoming.write(DATA[kept:kept + 50_000])
     assert await incoming.finish() == digest_of(DATA[:kept + 50_000])
     await incoming.discard()
     assert on_disk(small_disk) == []
-
-
-async def test_a_file_system_that_does_not_splice_gets_the_bytes_all_the_same(
-    files: Files, ends: Ends, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    splice = os.splice
-
-    def picky(source: int, target: int, *arguments: Any, **options: Any) -> int:
-        if target == getattr(incoming, "_file"):
-            raise OSError(errno.EINVAL, "invalid argument")
-        return splice(source, target, *arguments, **options)
-
-    monkeypatch.setattr(os, "splice", picky)
-    incoming = files.receive("u1")
-    sending = asyncio.create_task(ends.send(DATA))
-    await ends.draw_all(incoming, len(DATA))
-    await sending
-    assert await incoming.finish() == digest_of(DATA)
-
-
-async def test_what_cannot_be_spliced_from_is_left_alone(files: Files, tmp_path: Path) -> None:
-    incoming = files.receive("u1")
-    await incoming.write(DATA[:1000])
-    folder = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(NotImplementedError):
-        await incoming.draw(folder, 10)
-    os.close(folder)
-    assert await incoming.finish() == digest_of(DATA[:1000])
 
 
 async def test_nothing_is_drawn_into_what_was_discarded(files: Files, ends: Ends) -> None:
@@ -195,7 +173,7 @@ async def test_hashing_goes_on_behind_the_writing(files: Files) -> None:
 async def test_no_descriptor_is_left_of_drawing(files: Files, ends: Ends) -> None:
     before = 0
     for number in range(6):
-        before = before or number and len(os.listdir("/proc/self/fd"))  # the first has made a pipe, which is kept
+        before = before or number and len(os.listdir("/proc/self/fd"))  # the first has started threads
         incoming = files.receive(f"u{number}")
         sending = asyncio.create_task(ends.send(DATA))
         await ends.draw_all(incoming, len(DATA))

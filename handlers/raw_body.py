@@ -1,4 +1,4 @@
-"""The body of a request that goes from its socket to a file without passing through this process.
+"""The body of a request that a thread takes from its socket, past Tornado.
 
 Owns how the socket is borrowed from Tornado and given back: before Tornado reads the body, as much of it as possible is
 taken here, and Content-Length is set to what is left, so that Tornado does the rest as always; mostly that is nothing,
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from hub.errors import HubError
 
-ENABLED = hasattr(os, "splice")
+ENABLED = sys.platform == "linux"  # whose calls these are
 LEAST = 256 * 1024  # bytes of a body that are worth it
-STEP = 8 * 1024 * 1024  # bytes after which a thread turns to another body
-GATHER = 512 * 1024  # bytes that are worth a thread's turn,
+STEP = 8 * 1024 * 1024  # bytes that Tornado may have read along with the headers, at most at a time
+GATHER = 1024 * 1024  # bytes that are worth a thread's turn: they fill its buffer,
 GATHER_S = 0.02  # and seconds after which fewer are
 
 
@@ -45,7 +45,6 @@ class Taker(Protocol):
 
         Raises:
             EOFError: the client has hung up.
-            NotImplementedError: this does not work here.
         """
 
 
@@ -74,9 +73,7 @@ async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Ta
         while left and taker.refusal is None and not stream.closed():
             await line.readable(left)
             try:
-                left = remember(headers, left - await taker.draw(line.fileno(), min(left, STEP)))
-            except NotImplementedError:
-                return
+                left = remember(headers, left - await taker.draw(line.fileno(), left))
             except EOFError:
                 stream.close()
                 return
@@ -116,11 +113,11 @@ class Line:
     async def readable(self, left: int) -> None:
         """Wait until there is enough to read for a turn, or something and no more for a while, or the stream is closed.
 
-        The system wakes nobody for less (SO_RCVLOWAT in socket(7)), and makes room for so much.
+        The system makes room for so much (SO_RCVLOWAT in socket(7)).
         """
         enough, there = min(GATHER, left), self.waiting()
         if there >= enough:
-            return
+            return self.wake_for(enough)
         if not there:
             await self.wait_for(1, None)
         await self.wait_for(enough, GATHER_S)
@@ -131,10 +128,14 @@ class Line:
         count, = struct.unpack("i", fcntl.ioctl(self.own, termios.FIONREAD, bytes(4)))
         return count
 
-    async def wait_for(self, count: int, seconds: float | None) -> None:
+    def wake_for(self, count: int) -> None:
+        """Have the system wake nobody for less, neither here nor in the thread that takes it."""
         if count != self.low:
             self.own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
             self.low = count
+
+    async def wait_for(self, count: int, seconds: float | None) -> None:
+        self.wake_for(count)
         self.woken.clear()
         loop = asyncio.get_running_loop()
         loop.add_reader(self.own, self.woken.set)

@@ -1,4 +1,4 @@
-"""The bodies that are spliced from the socket: everything holds as on the plain way, which the same tests take too."""
+"""The bodies that are taken from the socket: everything holds as on the plain way, which the same tests take too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import handlers.uploads
-from handlers import splice
+from handlers import raw_body
 from hub.errors import DiskFull
 from store.incoming import Incoming
 from tests.handlers.running import Api, Person, Place, eventually, fine, metadata, one_loop, refused, running_hub
@@ -19,15 +19,15 @@ from tests.odd_media import WEBCAM
 pytestmark = one_loop
 MIB = 1024 * 1024
 FILLER = 2 * MIB
-WAYS = ["splice", "plain", "unknown"]
+WAYS = ["drawn", "plain", "unknown"]
 
 
 @pytest.fixture(params=WAYS, autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The two ways, and the plain one because this is another Tornado than the known one."""
-    monkeypatch.setattr(splice, "ENABLED", request.param != "plain")
+    monkeypatch.setattr(raw_body, "ENABLED", request.param != "plain")
     if request.param == "unknown":
-        monkeypatch.setattr(splice, "IOStream", object)
+        monkeypatch.setattr(raw_body, "IOStream", object)
     return str(request.param)
 
 
@@ -43,7 +43,7 @@ def drawn(way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(Incoming, "draw", counted)
     yield counts
-    if way != "splice":
+    if way != "drawn":
         assert not counts
 
 
@@ -76,11 +76,11 @@ async def hung_up(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_large_bodies_are_spliced(api: Api, way: str, drawn: list[int]) -> None:
+async def test_large_bodies_are_drawn(api: Api, way: str, drawn: list[int]) -> None:
     person, content = await api.user(), large("whole")
     video = await person.upload_video(content)
     assert (await api("GET", video["content_url"])).body == content
-    assert sum(drawn) > (len(content) // 2 if way == "splice" else -1)
+    assert sum(drawn) > (len(content) // 2 if way == "drawn" else -1)
 
 
 async def test_a_tus_creation_with_its_bytes(api: Api) -> None:
@@ -226,16 +226,6 @@ async def test_fault_17_a_disk_that_fills_up_refuses_and_the_hub_lives_on(
         patch.setattr(Incoming, "_draw", full)
         async with api.unchanged():
             refused(await person.upload(content), 507, "disk_full")
-    video = await person.upload_video(content)
-    assert (await api("GET", video["content_url"])).body == content
-
-
-async def test_what_cannot_be_spliced_after_all_goes_the_plain_way(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cannot(*_: Any) -> int:
-        raise NotImplementedError
-
-    monkeypatch.setattr(Incoming, "_draw", cannot)
-    person, content = await api.user(), large("cannot")
     video = await person.upload_video(content)
     assert (await api("GET", video["content_url"])).body == content
 

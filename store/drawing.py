@@ -1,0 +1,169 @@
+"""Bytes that go from sockets to files, through memory once and round the kernel's page cache (O_DIRECT in open(2)).
+
+Owns the threads that receive and their buffers, which no two uploads have at the same time. Knows neither what the
+bytes are nor where they belong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import mmap
+import os
+import select
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import cycle
+from queue import SimpleQueue
+from time import monotonic
+from typing import ParamSpec, TypeVar
+
+THREADS = 2  # that receive; each keeps one processor busy, and two of them a fast disk
+BUFFER = 1024 * 1024  # bytes; smaller ones are slower to write, larger ones no faster
+BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
+WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them
+TURN = 32 * BUFFER  # bytes after which a thread turns to another upload,
+TURN_S = 0.03  # and seconds
+PATIENCE_MS = 1  # for which a thread waits for a sender who has just filled a buffer
+
+Job = Callable[[int, memoryview], None]
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Drawer:
+    """Threads that receive, and others beside them for what is done with a full buffer while the next one fills."""
+
+    def __init__(self) -> None:
+        self._receiving = ThreadPoolExecutor(THREADS, "receiving")
+        self._beside = ThreadPoolExecutor(3 * THREADS, "beside")
+        self._pairs: SimpleQueue[tuple[memoryview, memoryview]] = SimpleQueue()
+        for _ in range(THREADS):
+            self._pairs.put((a_buffer(), a_buffer()))
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run `work` in a thread that may call draw()."""
+        return asyncio.wrap_future(self._receiving.submit(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for the threads; nothing can be submitted after that."""
+        self._receiving.shutdown()
+        self._beside.shutdown()
+
+    @property
+    def idle(self) -> int:
+        """How many threads receive nothing now."""
+        return self._pairs.qsize()
+
+    def draw(self, source: int, most: int, at: int, jobs: Sequence[Job]) -> int:
+        """Take what the non-blocking socket `source` has, up to `most` bytes or a turn; how many that was.
+
+        Each job is called with each piece and where it belongs in the file, the first at `at`: one piece after the
+        other, all jobs at the same time, while the next piece is received.
+
+        Raises:
+            EOFError: the other end has hung up.
+            Exception: what a job raises; there was no call with a later piece.
+        """
+        end, moved = monotonic() + TURN_S, 0
+        under_way: list[Future[None]] = []
+        with self._two_buffers(under_way) as buffers:
+            for buffer in cycle(buffers):
+                start = (at + moved) % BLOCK  # what is a whole block in the file is one in memory
+                piece = buffer[start:start + most - moved]
+                count = receive(source, piece, moved > 0)
+                settle(under_way)
+                if not count:
+                    break
+                under_way += [self._beside.submit(job, at + moved, piece[:count]) for job in jobs]
+                moved += count
+                if count < len(piece) or moved >= TURN or monotonic() > end:
+                    break
+            settle(under_way)
+        return moved
+
+    @contextmanager
+    def _two_buffers(self, used_by: Collection[Future[None]]) -> Iterator[tuple[memoryview, memoryview]]:
+        buffers = self._pairs.get_nowait()
+        try:
+            yield buffers
+        finally:
+            wait(used_by)
+            self._pairs.put(buffers)
+
+
+def a_buffer() -> memoryview:
+    """Memory that begins with a page, and that the system has given already."""
+    memory = mmap.mmap(-1, BUFFER)
+    memory.write(bytes(BUFFER))
+    return memoryview(memory)
+
+
+def settle(jobs: list[Future[None]]) -> None:
+    """Wait for all, until none is left; raises what one has raised."""
+    while jobs:
+        jobs.pop().result()
+
+
+def is_readable(source: int) -> bool:
+    """Whether a socket has, or gets within a moment, as much as it wakes anybody for (SO_RCVLOWAT in socket(7))."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    return bool(poll.poll(PATIENCE_MS))
+
+
+def receive(source: int, room: memoryview, more: bool) -> int:
+    """Take what the non-blocking socket `source` has; 0 where it has nothing for now.
+
+    With `more` something has been taken already: only what is worth it is waited for, for a moment, and the end is as
+    good as nothing, since it comes again.
+
+    Raises:
+        EOFError: the other end has hung up.
+    """
+    if more and (len(room) < WORTH or not is_readable(source)):
+        return 0
+    try:
+        count = os.readv(source, [room])
+    except BlockingIOError:
+        return 0
+    except OSError:
+        count = 0
+    if not count and not more:
+        raise EOFError
+    return count
+
+
+def blocks_of(at: int, piece: memoryview) -> tuple[memoryview, memoryview]:
+    """A piece that belongs at `at`, cut where its whole blocks begin that are worth going round the page cache.
+
+    That is none of it where it is small or ends within a block, as what comes from a slow line does.
+    """
+    head = -at % BLOCK if len(piece) >= WORTH and (at + len(piece)) % BLOCK == 0 else len(piece)
+    return piece[:head], piece[head:]
+
+
+def write_all(file: int, piece: memoryview) -> None:
+    """Write through the page cache. Raises OSError; its beginning may be there then."""
+    while piece:
+        piece = piece[os.write(file, piece):]
+
+
+def write_direct(file: int, blocks: memoryview) -> int:
+    """How many bytes were written round the page cache: 0 where the file system does not know how.
+
+    Raises:
+        OSError: the disk does not take them; their beginning may be there.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
+        try:
+            return os.write(file, blocks)
+        finally:
+            fcntl.fcntl(file, fcntl.F_SETFL, 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return 0

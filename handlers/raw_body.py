@@ -30,6 +30,7 @@ LEAST = 256 * 1024  # bytes of a body that are worth it
 STEP = 8 * 1024 * 1024  # bytes that Tornado may have read along with the headers, at most at a time
 GATHER = 1024 * 1024  # bytes that are worth a thread's turn: they fill its buffer,
 GATHER_S = 0.02  # and seconds after which fewer are
+FLOW = 64 * 1024  # bytes for which the thread goes on while it fills a buffer
 
 
 class Taker(Protocol):
@@ -72,6 +73,7 @@ async def take_body(connection: HTTP1Connection, headers: HTTPHeaders, taker: Ta
     with borrowed(stream) as line:
         while left and taker.refusal is None and not stream.closed():
             await line.readable(left)
+            line.wake_for(min(FLOW, left))
             try:
                 left = remember(headers, left - await taker.draw(line.fileno(), left))
             except EOFError:
@@ -117,7 +119,7 @@ class Line:
         """
         enough, there = min(GATHER, left), self.waiting()
         if there >= enough:
-            return self.wake_for(enough)
+            return
         if not there:
             await self.wait_for(1, None)
         await self.wait_for(enough, GATHER_S)
@@ -129,7 +131,7 @@ class Line:
         return count
 
     def wake_for(self, count: int) -> None:
-        """Have the system wake nobody for less, neither here nor in the thread that takes it."""
+        """Have the system wake nobody for less."""
         if count != self.low:
             self.own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
             self.low = count

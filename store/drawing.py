@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
-THREADS = 2  # that receive; each keeps one processor busy, and two of them a fast disk
+THREADS = 4  # that receive: while some wait for the disk or for a hash, others fill their buffers
 BUFFER = 1024 * 1024  # bytes; smaller ones are slower to write, larger ones no faster
 BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
 WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them
@@ -115,7 +115,7 @@ def is_readable(source: int) -> bool:
 
 
 def receive(source: int, room: memoryview, more: bool) -> int:
-    """Take what the non-blocking socket `source` has; 0 where it has nothing for now.
+    """Take what the non-blocking socket `source` has and what follows without a pause; 0 where it has nothing for now.
 
     With `more` something has been taken already: only what is worth it is waited for, for a moment, and the end is as
     good as nothing, since it comes again.
@@ -123,17 +123,24 @@ def receive(source: int, room: memoryview, more: bool) -> int:
     Raises:
         EOFError: the other end has hung up.
     """
-    if more and (len(room) < WORTH or not is_readable(source)):
+    taken = 0
+    if more and len(room) < WORTH:
         return 0
-    try:
-        count = os.readv(source, [room])
-    except BlockingIOError:
-        return 0
-    except OSError:
-        count = 0
-    if not count and not more:
-        raise EOFError
-    return count
+    while taken < len(room):
+        try:
+            count = os.readv(source, [room[taken:]])
+        except BlockingIOError:
+            if (more or taken) and is_readable(source):
+                continue
+            return taken
+        except OSError:
+            count = 0
+        if not count:
+            if not more and not taken:
+                raise EOFError
+            return taken
+        taken += count
+    return taken
 
 
 def blocks_of(at: int, piece: memoryview) -> tuple[memoryview, memoryview]:

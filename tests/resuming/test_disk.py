@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -45,9 +46,19 @@ def image(tmp_path: Path) -> Path:
     return image
 
 
+def settle_sizes(folder: Path) -> None:
+    """Have the file system write its journal, with all sizes that it knows."""
+    other = os.open(folder / "other", os.O_RDWR | os.O_CREAT)
+    try:
+        os.write(other, b"x")
+        os.fsync(other)
+    finally:
+        os.close(other)
+
+
 @asynccontextmanager
-async def running(hub: HubProcess) -> AsyncIterator[HubProcess]:
-    await hub.start()
+async def running(hub: HubProcess, before: Sequence[str] = ()) -> AsyncIterator[HubProcess]:
+    await hub.start(before)
     try:
         yield hub
     finally:

@@ -24,7 +24,7 @@ from store import incoming as incoming_module
 from store.drawing import BLOCK, BUFFER, THREADS, WORTH
 from store.files import Files
 from store.incoming import Incoming
-from tests.resuming.test_disk import image, mounted
+from tests.resuming.test_disk import image, mounted, settle_sizes
 from tests.store.test_drawing import Ends, connected, ends, files
 from tests.store.test_files import digest_of, make, on_disk
 
@@ -262,9 +262,7 @@ async def test_p1_fault_19_a_power_cut_leaves_no_hole(tmp_path: Path, image: Pat
         incoming = files.receive("u1")
         await draw(incoming, ends, DATA[:begin])
         await draw(incoming, ends, DATA[begin:])
-        other = os.open(disk / "other", os.O_RDWR | os.O_CREAT)
-        os.fsync(other)  # the file system's journal is on the disk, with all sizes that it knows
-        os.close(other)
+        settle_sizes(disk)
         shutil.copyfile(image, tmp_path / "copy")
         await incoming.discard()
         files.close()

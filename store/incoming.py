@@ -61,7 +61,6 @@ class Incoming:
         self._held: Hashes | None = None  # of what is before it
         self._hold = Hold(path, resumable)
         self._direct = True  # unless the file system has refused
-        self._cached = False  # whether bytes went through the page cache that nobody has synced
         self._written_back = offset
         self._writing_back: asyncio.Future[None] | None = None
         self._hashes = self._new_hashes()
@@ -297,8 +296,6 @@ class Incoming:
             head, blocks = blocks_of(position, piece)
             if blocks and self._direct:
                 self._write_cached(position, head)
-                if self._cached:  # else a power cut could leave these blocks, and a hole before them
-                    self._sync_file()
                 with self._save_before(position + len(head)):
                     done = len(head) + write_direct(self._file, blocks)
                 self._direct = done > len(head)
@@ -307,13 +304,8 @@ class Incoming:
 
     def _write_cached(self, position: int, piece: memoryview) -> None:
         if piece:
-            self._cached = True
             with self._save_before(position):
                 write_all(self._file, piece)
-
-    def _sync_file(self) -> None:
-        os.fdatasync(self._file)
-        self._cached = False
 
     @contextmanager
     def _save_before(self, position: int) -> Iterator[None]:
@@ -331,7 +323,7 @@ class Incoming:
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
             size = self._open()
-            self._sync_file()
+            os.fdatasync(self._file)
             self._count(size)
 
     def _count(self, size: int) -> None:
@@ -357,7 +349,6 @@ class Incoming:
         os.ftruncate(self._file, self.durable)
         self._hold.remember(self.durable)
         self._written_back = os.lseek(self._file, self.durable, os.SEEK_SET)
-        self._cached = False
         return self._written_back
 
     def _recover(self) -> int:

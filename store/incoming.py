@@ -126,8 +126,10 @@ class Incoming:
         return moved
 
     async def _sync_now_and_then(self) -> None:
+        """What is synced may be told, so drop() does not undo it any more."""
         if self.size - self.durable >= UNSYNCED and self._hold.moves and not self._discarded:
             await self.sync()
+            await self.hold()
 
     async def _write_back(self) -> None:
         """Have the disk begin, and wait only where it has not begun with what came before."""

@@ -144,16 +144,30 @@ async def test_a_boot_has_a_name_here() -> None:
 
 
 async def test_p2_a_dropped_chunk_does_not_come_back(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: neither one that was synced on its way nor all of a file that is put together anew."""
+    """P2: nor does what was synced, and perhaps told, go with it; all goes where a file is put together anew."""
     monkeypatch.setattr(incoming_module, "UNSYNCED", PIECE)
     incoming = files.receive("u1")
     await leave(incoming, 1000)
     await incoming.write(DATA[3 * PIECE:])
-    assert incoming.durable > 1000
+    assert incoming.durable == 3 * PIECE
     await incoming.drop()
+    assert incoming.size == incoming.durable == 3 * PIECE
     cut_power(monkeypatch)
-    assert await files.receive("u1").recover() == 1000
+    assert await files.receive("u1").recover() == 3 * PIECE
+    await incoming.write(DATA[3 * PIECE:])
+    assert await incoming.finish() == digest_of(DATA)
     await incoming.restart()
+    assert await files.receive("u1").recover() == 0
+
+
+async def test_a_checked_chunk_is_not_synced_before_its_end(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_module, "UNSYNCED", PIECE)
+    incoming = files.receive("u1")
+    await incoming.hold("sha1")
+    for start in range(0, len(DATA), PIECE):
+        await incoming.write(DATA[start:start + PIECE])
+    assert incoming.durable == 0
+    await incoming.drop()
     assert await files.receive("u1").recover() == 0
 
 

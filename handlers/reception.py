@@ -41,7 +41,9 @@ class Reception:
     def __init__(self, rooms: Rooms, upload: Upload) -> None:
         self.rooms = rooms
         self.upload = upload
-        self.incoming = rooms.files.receive(upload.id, algorithms=upload.algorithms)
+        self.incoming = rooms.files.receive(
+            upload.id, algorithms=upload.algorithms, resumable=upload.version > 0,
+        )
         self.visitor: Visitor | None = None
         self.turn = asyncio.Lock()
         self.known = True  # whether the number of bytes is known; after a start of the hub the disk is asked first

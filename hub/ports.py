@@ -164,7 +164,9 @@ class Digest(Protocol):
 class Files(Protocol):
     """Keeps bytes: sealed content under its hash, apart from anybody's record of it."""
 
-    def receive(self, upload_id: str, offset: int = ..., algorithms: Collection[str] = ...) -> Incoming:
+    def receive(
+        self, upload_id: str, offset: int = ..., algorithms: Collection[str] = ..., resumable: bool = ...,
+    ) -> Incoming:
         """A place for the bytes of an upload, which are hashed with these `algorithms`."""
 
     async def clear_incoming(self, keep: Collection[str] = ()) -> Mapping[str, Arrived]:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from hub.errors import DiskFull, Unavailable
 
 SYNC_FILE_RANGE_WRITE = 2
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one each time that the kernel starts: random(4)
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,6 +51,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def boot_id() -> str | None:
+    """Which start of the machine this is; None where the system does not tell."""
+    with suppress(OSError):
+        found = BOOT_ID.read_bytes().strip()
+        return found.decode() if re.fullmatch(rb"[0-9a-f-]{36}", found) else None
+    return None
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -28,7 +29,7 @@ from .disk import disk_errors, exclusive, sync_folder, write_whole
 from .drawing import Drawer
 from .hashes import ALGORITHMS, Digest
 from .hold import HOLD
-from .incoming import PIECE, Arrived, Incoming
+from .incoming import PIECE, Incoming
 
 __all__ = ["Arrived", "Digest", "Files", "Incoming", "PIECE"]
 
@@ -37,6 +38,14 @@ NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What an earlier life left of an upload: `size` in bytes, `at` when the last came (seconds since the epoch)."""
+
+    size: int
+    at: float
 
 
 class Files:
@@ -75,12 +84,15 @@ class Files:
         usage = await self.submit(shutil.disk_usage, self.incoming)
         return usage.total, usage.free
 
-    def receive(self, upload_id: str, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> Incoming:
+    def receive(
+        self, upload_id: str, offset: int = 0, algorithms: Collection[str] = ALGORITHMS, resumable: bool = True,
+    ) -> Incoming:
         """A place for the bytes of this upload, which are hashed with these `algorithms`.
 
-        The first `offset` bytes are there from before, others are cut off.
+        The first `offset` bytes are there from before, others are cut off. One that is not `resumable` costs a little
+        less, and is worth nothing after a crash.
         """
-        return Incoming(self, self.incoming / plain(upload_id), offset, algorithms)
+        return Incoming(self, self.incoming / plain(upload_id), offset, algorithms, resumable)
 
     def path(self, purpose: Purpose, sha256: str) -> Path:
         """Where sealed content is, or would be.

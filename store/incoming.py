@@ -2,7 +2,7 @@
 
 Owns the order of writes and syncs behind the offset that a client is told. Never decides whether bytes are wanted.
 
-    <upload id>         the bytes; after a crash as many of them count as are there then, but for a held chunk
+    <upload id>         the bytes; how many of them count after a crash is said by the note beside them (store/hold)
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from hub.errors import DiskFull, NotFound, Unavailable
+from hub.errors import DiskFull, HubError, NotFound, Unavailable
 from hub.media import Purpose
 
 from .disk import cut_off, disk_errors, start_writing, sync_folder
 from .drawing import blocks_of, write_all, write_direct
-from .hashes import ALGORITHMS, Digest, Hashes
+from .hashes import Digest, Hashes
 from .hold import Hold
 
 if TYPE_CHECKING:
@@ -29,17 +28,10 @@ if TYPE_CHECKING:
 
 PIECE = 256 * 1024  # bytes that one thread call writes; while it does, the next piece fills
 WRITE_BACK = 8 * 1024 * 1024  # bytes after which the disk is asked to begin, so that the sync in the end is short
+UNSYNCED = 256 * 1024 * 1024  # bytes of one upload that a power cut may cost at most, and that are sent again then
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """What an earlier life left of an upload: `size` in bytes, `at` when the last came (seconds since the epoch)."""
-
-    size: int
-    at: float
 
 
 class Incoming:
@@ -49,10 +41,11 @@ class Incoming:
     method may raise DiskFull, or Unavailable where the disk itself fails. After that the file is back at its durable
     bytes (gone, if there are none), `size` says so, and writing may go on from there.
 
-    Beside the writing it is hashed with the `algorithms`, in threads of its own.
+    Beside the writing it is hashed with the `algorithms`, in threads of its own. One that is `resumable` has a note
+    beside it, without which another life could not tell how much of it holds.
     """
 
-    def __init__(self, files: Files, path: Path, offset: int = 0, algorithms: Collection[str] = ALGORITHMS) -> None:
+    def __init__(self, files: Files, path: Path, offset: int, algorithms: Collection[str], resumable: bool) -> None:
         self.path = path
         self.size = offset
         self.durable = offset
@@ -66,10 +59,8 @@ class Incoming:
         self._discarded = False
         self._mark = 0  # where the held chunk begins
         self._held: Hashes | None = None  # of what is before it
-        self._hold = Hold(path)
-        self._checking = False  # a chunk is held that counts as a whole or not at all
+        self._hold = Hold(path, resumable)
         self._direct = True  # unless the file system has refused
-        self._cached = False  # whether bytes went through the page cache that nobody has synced
         self._written_back = offset
         self._writing_back: asyncio.Future[None] | None = None
         self._hashes = self._new_hashes()
@@ -82,6 +73,7 @@ class Incoming:
         Raises:
             NotFound: it was discarded meanwhile.
         """
+        await self._sync_now_and_then()
         self._digest, self._synced = None, False
         whole = memoryview(chunk)
         for start in range(0, len(whole), PIECE):
@@ -120,6 +112,7 @@ class Incoming:
             EOFError: the other end has hung up.
             NotFound: it was discarded meanwhile.
         """
+        await self._sync_now_and_then()
         self._digest, self._synced = None, False
         await self._flush()
         await self._settle()
@@ -131,6 +124,12 @@ class Incoming:
         self._hashes.follow(self.size)
         await self._write_back()
         return moved
+
+    async def _sync_now_and_then(self) -> None:
+        """What is synced may be told, so drop() does not undo it any more."""
+        if self.size - self.durable >= UNSYNCED and self._hold.moves and not self._discarded:
+            await self.sync()
+            await self.hold()
 
     async def _write_back(self) -> None:
         """Have the disk begin, and wait only where it has not begun with what came before."""
@@ -161,7 +160,7 @@ class Incoming:
         return self.durable
 
     async def recover(self) -> int:
-        """After a crash: what is there counts, but for a held chunk, and is durable now; the size in bytes."""
+        """After a crash: what holds of what is there counts, and is durable now; the size in bytes."""
         self.size = self.durable = await self._do(self._recover)
         self._synced = self.durable > 0
         return self.durable
@@ -177,14 +176,13 @@ class Incoming:
         await self._release()
         self._mark, self._held = self.durable, self._hashes.copy()
         if algorithm is not None:
-            self._checking = True
             self._hashes.hold(algorithm, self._mark)
-            await self._do(self._hold.remember, self._mark)
+            await self._do(self._hold.begin, self._mark)
 
     @property
     def checked(self) -> bool:
         """Whether a chunk is held that counts as a whole or not at all."""
-        return self._checking
+        return self._hold.checked
 
     async def check(self) -> bytes:
         """The hash of the held chunk, once it is synced."""
@@ -192,7 +190,7 @@ class Incoming:
         return self._hashes.chunk()
 
     async def keep(self) -> None:
-        """The held chunk, synced, counts from now on."""
+        """The held chunk, synced, counts from now on; where that cannot be noted, it is forgotten."""
         self._held = None
         await self._release()
 
@@ -213,9 +211,8 @@ class Incoming:
 
     async def _release(self) -> None:
         self._hashes.release()
-        if self._checking:
-            self._checking = False
-            await self._do(self._hold.forget)
+        if self._hold.checked:
+            await self._do(self._let_count)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -301,8 +298,6 @@ class Incoming:
             head, blocks = blocks_of(position, piece)
             if blocks and self._direct:
                 self._write_cached(position, head)
-                if self._cached:  # else a power cut could leave these blocks, and a hole before them
-                    self._sync_file()
                 with self._save_before(position + len(head)):
                     done = len(head) + write_direct(self._file, blocks)
                 self._direct = done > len(head)
@@ -311,13 +306,8 @@ class Incoming:
 
     def _write_cached(self, position: int, piece: memoryview) -> None:
         if piece:
-            self._cached = True
             with self._save_before(position):
                 write_all(self._file, piece)
-
-    def _sync_file(self) -> None:
-        os.fdatasync(self._file)
-        self._cached = False
 
     @contextmanager
     def _save_before(self, position: int) -> Iterator[None]:
@@ -325,20 +315,31 @@ class Incoming:
         try:
             yield
         except OSError:
-            with suppress(OSError):
+            with suppress(OSError, HubError):
                 os.ftruncate(self._file, position)
                 os.fdatasync(self._file)
-                if not self._checking:
-                    self.durable = position
+                if not self._hold.checked:
+                    self._count(position)
             raise
 
     def _make_durable(self) -> None:
         with self._back_to_durable_on_error():
             size = self._open()
-            self._sync_file()
-            if self.durable == 0:
-                sync_folder(self.path.parent)
-            self.durable = size
+            os.fdatasync(self._file)
+            self._count(size)
+
+    def _count(self, size: int) -> None:
+        """So many bytes are synced, and may be told once that is noted."""
+        if self.durable == 0:
+            sync_folder(self.path.parent)
+        self._hold.remember(size)
+        self.durable = size
+
+    def _let_count(self) -> None:
+        size, self.durable = self.durable, self._mark
+        with self._back_to_durable_on_error():
+            self._hold.end(size)
+        self.durable = size
 
     def _open(self) -> int:
         """Where the next byte goes."""
@@ -348,25 +349,23 @@ class Incoming:
         if os.fstat(self._file).st_size < self.durable:
             raise OSError(errno.EIO, "bytes that were durable are missing")
         os.ftruncate(self._file, self.durable)
+        self._hold.remember(self.durable)
         self._written_back = os.lseek(self._file, self.durable, os.SEEK_SET)
-        self._cached = False
         return self._written_back
 
     def _recover(self) -> int:
         with disk_errors():
             try:
-                size = self.path.stat().st_size
+                size = self._hold.holding(self.path.stat().st_size)
             except FileNotFoundError:
                 return 0
-            if (held := self._hold.size()) is not None:
-                size = min(size, held)
             self._cut(size)
-            self._hold.forget()
             return size
 
     def _cut(self, size: int) -> None:
         self._let_go()
         cut_off(self.path, size)
+        self._hold.remember(size)
 
     def _unlink(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import random
+import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +66,19 @@ class Client:
             "PATCH", path, content, Upload_Offset=str(offset), Content_Type="application/offset+octet-stream",
             **headers,
         )
+
+    @contextmanager
+    def hanging_patch(self, path: str, offset: int, content: bytes, missing: int) -> Iterator[None]:
+        """Send bytes and say that `missing` more come, which they never do."""
+        host, port = self.url.removeprefix("http://").split(":")
+        lines = [
+            f"PATCH {path} HTTP/1.1", f"Host: {host}:{port}", f"Authorization: Bearer {self.token}",
+            "Tus-Resumable: 1.0.0", f"Upload-Offset: {offset}", f"Content-Length: {len(content) + missing}",
+            "Content-Type: application/offset+octet-stream", "", "",
+        ]
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall("\r\n".join(lines).encode() + content)
+            yield
 
     def offset(self, path: str) -> int:
         answer = self("HEAD", path)

@@ -58,7 +58,8 @@ async def test_the_hash_of_a_chunk_is_of_the_chunk_alone(files: Files, restarted
     assert await incoming.check() == hashlib.sha256(DATA[1_000_001:]).digest()
     await incoming.keep()
     assert await incoming.finish() == digest_of(DATA)
-    assert on_disk(files) == [incoming.path]
+    await incoming.discard()
+    assert on_disk(files) == []
 
 
 async def test_p1_a_crash_undoes_a_checked_chunk_and_no_other(files: Files) -> None:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
+ABREAST, PORTION = 3, 16  # portions of a commit that are written at the same time, and changes that make one
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 BUILD_S = 600.0  # seconds for one index
 DUPLICATE_KEY = 11000
@@ -112,9 +113,14 @@ class MongoStore:
         for place, change in enumerate(changes):
             turns.setdefault(turn_of(change), []).append(place)
         for _, places in sorted(turns.items()):
-            group = [changes[place] for place in places]
-            for place, outcome in zip(places, await self.write(kind_of(group[0]), group), strict=True):
-                outcomes[place] = outcome
+            portions = portions_of(places, changes)
+            writing = [self.write(kind_of(changes[part[0]]), [changes[place] for place in part]) for part in portions]
+            done = await asyncio.gather(*writing, return_exceptions=True)  # none is under way after this
+            for part, found in zip(portions, done, strict=True):
+                if isinstance(found, BaseException):
+                    raise found
+                for place, outcome in zip(part, found, strict=True):
+                    outcomes[place] = outcome
         return outcomes
 
     async def write(self, kind: type[Any], changes: list[Save | Delete]) -> list[Outcome]:
@@ -235,6 +241,20 @@ def turn_of(change: Save | Delete) -> tuple[bool, int]:
     """When a change is written within its batch, which a crash may cut short between two kinds."""
     place = ORDER.index(kind_of(change))
     return (True, -place) if isinstance(change, Delete) else (False, place)
+
+
+def portions_of(places: Sequence[int], changes: Sequence[Save | Delete]) -> list[list[int]]:
+    """Places of changes that are written at the same time: new records apart from others, and many in a few portions.
+
+    MongoDB takes one command after the other on a connection, and waits for the disk after each.
+    """
+    new: list[int] = []
+    others: list[int] = []
+    for place in places:
+        change = changes[place]
+        (new if isinstance(change, Save) and change.previous == 0 else others).append(place)
+    number = max(1, min(ABREAST, len(others) // PORTION))
+    return [part for part in (new, *(others[start::number] for start in range(number))) if part]
 
 
 def query(kind: type[Any], equal: dict[str, Any], before: str | None = None) -> dict[str, Any]:

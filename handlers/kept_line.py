@@ -115,7 +115,7 @@ class KeptLine:
             return self.limit(REST_S)
         query, said = self.query(line), self.read(head)
         length = int(said.get(LENGTH, "0")) if said is not None else 0
-        if query is None or said is None or length + len(head) > LARGEST:
+        if query is None or said is None or len(self.inbox) - len(after) + length > LARGEST:
             return self.give_back()
         if len(after) < length:
             return self.limit(REST_S)

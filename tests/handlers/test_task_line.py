@@ -157,6 +157,19 @@ async def test_orders_come_in_any_pieces(api: Api, fast: bool) -> None:
     assert await api.hub.rooms.store.count(Task, owner=person.user.id) == 29
 
 
+@pytest.mark.parametrize("size", range(handlers.kept_line.LARGEST - 50, handlers.kept_line.LARGEST + 101, 25))
+async def test_an_order_about_as_large_as_is_read_ahead_is_served(api: Api, size: int) -> None:
+    person, video, model = await ready(api)
+    small = request(person, order(video, model))
+    one = request(person, order(video, model) + b" " * (size - len(small)))
+    async with api.connection() as ends:
+        fine(await ask(ends, small), 201)
+        [line] = api.hub.rooms.kept
+        ends[1].write(one[:-10])
+        await eventually(lambda: len(line.line.inbox) == len(one) - 10 or not api.hub.rooms.kept)
+        fine(await ask(ends, one[-10:]), 201)
+
+
 @pytest.mark.parametrize("lines", [
     "Content-Length: {n}\r\nContent-Length: {n}1", "Content-Length: {n}\r\nTransfer-Encoding: chunked",
     "Content-Length: +{n}", "Content-Length: -1", "Content-Length : {n}", "Content-Length: {n}\r\nX: a\0b",

@@ -92,12 +92,9 @@ class KeptLine:
             self.reading = False
             self.loop.remove_reader(self.socket.fileno())
             return
-        try:
-            data = self.socket.recv(LARGEST)
-        except (BlockingIOError, InterruptedError):
+        data = wire.read_from(self.socket)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             return self.lost()
         self.inbox += data

@@ -139,12 +139,9 @@ class Wire:
             self.reading = False
             self.loop.remove_reader(self.socket.fileno())
             return
-        try:
-            data = self.socket.recv(READ)
-        except (BlockingIOError, InterruptedError):
+        data = read_from(self.socket)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             return self.lost()
         self.quiet = False
@@ -287,6 +284,16 @@ class Pulse:
         self.beats += 1
         for wire in tuple(self.ring[self.beats % BEATS]):
             wire.ping()
+
+
+def read_from(line: socket.socket) -> bytes | None:
+    """What a non-blocking socket has; None where that is nothing for now, no bytes where the connection is over."""
+    try:
+        return line.recv(READ)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
 
 
 def take_over(stream: Any) -> Taken | None:

@@ -24,6 +24,10 @@ R = TypeVar("R")
 
 WRITER, PURGE_AT = "_writer", "_purge_at"
 
+# Which tasks an index is over. A limit may only compare: "processing" and "waiting" come after all states that end.
+OPEN: dict[str, Any] = {"state": {"$gt": "p"}}
+ENDED: dict[str, Any] = {"state": {"$lt": "p"}}
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -37,11 +41,12 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where records of one class live, and what they are looked up by."""
+    """Where records of one class live, and what they are looked up by; `outdated` are indexes of earlier versions."""
 
     collection: str
     indexes: tuple[Index, ...] = ()
     purge_field: str | None = None
+    outdated: tuple[str, ...] = ()
 
 
 # In the order in which they are stored: what a record points at comes before it, and goes after it.
@@ -66,10 +71,10 @@ KINDS: dict[type[Any], Kind] = {
         Index((("owner", 1), ("_id", -1))),
         Index((("owner", 1), ("state", 1), ("_id", -1))),
         Index((("owner", 1), ("request_key", 1)), unique=True, where={"request_key": {"$type": "string"}}),
-        Index((("video.media_id", 1), ("state", 1))),
-        Index((("background.media_id", 1), ("state", 1))),
-        Index((("worker", 1), ("state", 1))),
-    )),
+        Index((("video.media_id", 1),), where=OPEN),
+        Index((("background.media_id", 1),), where=OPEN),
+        Index((("worker", 1), ("state", 1), ("_id", -1)), where=ENDED),
+    ), outdated=("video.media_id_1_state_1", "background.media_id_1_state_1", "worker_1_state_1")),
     Upload: Kind("uploads", (
         Index((("state", 1), ("_id", -1))),
         Index(((PURGE_AT, 1),), expire=True),

@@ -47,8 +47,12 @@ def connect(uri: str) -> Any:
 
 
 def connect_for_commits(uri: str) -> AsyncMongoClient[dict[str, Any]]:
-    """PyMongo's own asynchronous client with the same limits: no thread stands between the loop and the socket."""
-    return AsyncMongoClient(uri, **CLIENT_OPTIONS)
+    """PyMongo's own asynchronous client with the same limits: no thread stands between the loop and the socket.
+
+    The driver tries nothing again: a commit can be given again as it is, and of a write that the driver may repeat
+    MongoDB keeps a record of its own.
+    """
+    return AsyncMongoClient(uri, **{**CLIENT_OPTIONS, "retryWrites": False})
 
 
 class MongoStore:
@@ -91,6 +95,9 @@ class MongoStore:
     async def prepare(self) -> None:
         """Make the indexes; those that exist are left alone, new ones over many documents may take minutes."""
         for kind, place in KINDS.items():
+            existing = await self.ask(self.collections[kind].index_information)
+            for name in existing.keys() & set(place.outdated):
+                await self.ask(lambda: self.collections[kind].drop_index(name))
             for index in place.indexes:
                 options: dict[str, Any] = {"unique": index.unique}
                 if index.where is not None:
@@ -266,6 +273,6 @@ def query(kind: type[Any], equal: dict[str, Any], before: str | None = None) -> 
     wanted = to_filter(equal, before)
     for index in KINDS[kind].indexes:
         for path, limit in (index.where or {}).items():
-            if isinstance(wanted.get(path), str):
+            if isinstance(wanted.get(path), str) and "$type" in limit:
                 wanted[path] = {"$eq": wanted[path], **limit}
     return wanted

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pymongo import AsyncMongoClient
 
 from hub.account import Revocation, User
@@ -228,3 +228,17 @@ async def test_p3_a_crash_amid_a_batch_leaves_no_record_that_points_at_nothing(m
     assert (await hub.get(Task, task.id), await hub.get(Media, media.id)) == (None, media)
     await client.drop_database(hub.database.name)
     await client.close()
+
+
+@pytest.mark.mongo
+async def test_mongodb_keeps_no_record_of_its_own_of_what_was_committed(mongo_uri: str) -> None:
+    """It does for writes that the driver may repeat, and that is a fifth of its work."""
+    client, commits = connect(mongo_uri), connect_for_commits(mongo_uri)
+    kept = client["config"]["transactions"]
+    before = await kept.count_documents({})
+    store = MongoStore(client, f"kept_{new_id()}", "this-hub", commits)
+    assert await store.commit([Save(a_task(), 0) for _ in range(3)]) == [Outcome.DONE] * 3
+    assert await kept.count_documents({}) == before
+    await client.drop_database(store.database.name)
+    await commits.close()
+    client.close()

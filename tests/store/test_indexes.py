@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from hub.ids import new_id
 from hub.interface import Interface
 from hub.media import Media, Purpose
 from hub.task import Source, State, Task
+from store import documents
 from store.documents import KINDS
 from store.mongo import MongoStore, connect, query
 from tests.store.test_contract import FACTS
@@ -19,19 +20,23 @@ from tests.store.test_contract import FACTS
 pytestmark = pytest.mark.mongo
 OPEN = (State.WAITING, State.PROCESSING)
 MANY = 60
+TASKS: dict[State, Callable[[int], dict[str, Any]]] = {
+    State.WAITING: lambda number: {"request_key": f"key-{number}"},
+    State.COMPLETED: lambda number: {"worker": f"worker-{number}"},
+}
 
 
 @pytest.fixture
 async def store(mongo_uri: str) -> AsyncIterator[MongoStore]:
-    """One owner with many tasks for many videos, each with a key; many results, many registrations."""
+    """One owner with an open task and an ended one for each of many videos; many results, many registrations."""
     client = connect(mongo_uri)
     database = f"indexes_{new_id()}"
     store = MongoStore(client, database, "this-hub")
     await store.prepare()
     sources = [Source(f"video-{number}", "v.mp4", 1, "a" * 64, "video/mp4", FACTS) for number in range(MANY)]
     records: list[Any] = [
-        Task(f"task-{number}", "ann", "m", source, source, 1.0, request_key=f"key-{number}", worker=f"worker-{number}")
-        for number, source in enumerate(sources)
+        Task(f"{state}-{number}", "ann", "m", source, source, 1.0, state=state, **more(number))
+        for number, source in enumerate(sources) for state, more in TASKS.items()
     ]
     records += [
         Media(
@@ -54,7 +59,7 @@ async def store(mongo_uri: str) -> AsyncIterator[MongoStore]:
     (Task, {"owner": "ann", "request_key": "key-7"}),
     (Task, {"video__media_id": "video-7", "state": OPEN}),
     (Task, {"background__media_id": "video-7", "state": OPEN}),
-    (Task, {"worker": "worker-7", "state": State.WAITING}),
+    (Task, {"worker": "worker-7", "state": State.COMPLETED}),
     (Task, {"owner": "ann", "state": State.FAILED}),
     (Media, {"task_id": "task-7"}),
     (Media, {"owner": "ann", "sha256": f"{7:064}"}),
@@ -68,3 +73,22 @@ async def test_only_the_answer_is_looked_at(store: MongoStore, kind: type[Any], 
     stats = told["executionStats"]
     assert stats["totalDocsExamined"] == stats["nReturned"] == len(await store.page(kind, MANY, **equal))
     assert stats["nReturned"] == (0 if equal.get("state") is State.FAILED else 1)
+
+
+async def test_the_limits_of_indexes_tell_open_tasks_from_ended_ones(store: MongoStore) -> None:
+    tasks = store.database[KINDS[Task].collection]
+    await tasks.delete_many({})
+    await tasks.insert_many({"state": state.value} for state in State)
+    for limit, ended in ((documents.OPEN, False), (documents.ENDED, True)):
+        found = [document["state"] for document in await tasks.find(limit).to_list(None)]
+        assert sorted(found) == sorted(state for state in State if state.ended is ended)
+
+
+async def test_an_index_of_an_earlier_version_is_dropped_and_one_of_the_operators_stays(store: MongoStore) -> None:
+    tasks = store.database[KINDS[Task].collection]
+    await tasks.create_index([("worker", 1), ("state", 1)])
+    await tasks.create_index("message")
+    await store.prepare()
+    names = set(await tasks.index_information())
+    assert "worker_1_state_1" not in names
+    assert {"message_1", "worker_1_state_1__id_-1"} <= names

@@ -6,10 +6,10 @@ Changes records; the registry makes sessions follow. A token is shown once, when
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from hub.clock import rfc3339
 from hub.effects import Delete, Save

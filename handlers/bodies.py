@@ -30,7 +30,7 @@ def read(form: type[T], content_type: str, body: bytes) -> T:
     if content_type.split(";")[0].strip().lower() not in ("application/json", "application/merge-patch+json"):
         raise Unsupported("send application/json")
     try:
-        plain = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
+        plain = STRICT.decode(body.decode("utf-8"))
         msgspec.json.decode(body)  # refuses lone surrogates and numbers out of range, which json takes
     except (ValueError, RecursionError, msgspec.DecodeError) as error:
         raise Invalid(f"not valid JSON: {short(error)}", code="bad_json") from None
@@ -54,6 +54,9 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=unique, parse_constant=refuse_constant)
 
 
 def short(error: Exception) -> str:

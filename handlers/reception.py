@@ -7,10 +7,10 @@ on or end is decided in hub/upload; what the bytes are is found out by the probe
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from hub import media
 from hub.errors import Conflict, DiskFull, HubError, Invalid, Unavailable

@@ -7,11 +7,12 @@ into reports and collects the files. Decides nothing: what a report means for a 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from hub import messages, seed
 from hub.effects import Delete, Effect, Save

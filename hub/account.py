@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .clock import rfc3339
 from .errors import FieldError, Invalid, RateLimited
@@ -25,8 +27,7 @@ CONTROLS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 JOINERS = "\u200c\u200d"  # Persian and Indic words and emoji families need them
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """One account.
 
     `email` is the key that `email_key` makes, unique among users; `created_at` is seconds since the epoch; tokens
@@ -44,8 +45,7 @@ class User:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(Struct, frozen=True):
     """A token that was signed out: `id` is its jti; after `expires_at` (seconds since the epoch) it is moot."""
 
     id: str

@@ -9,7 +9,8 @@ and chance come from outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from . import messages, task as moves
 from .effects import Delete, Effect, Publish, Save, Send, Verify
@@ -28,8 +29,7 @@ from .verdict import Verdict, judge, misfit
 from .workload import REFUSED, Report, Workload
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """Where a worker fetches inputs and puts results: made by `links`, because the core knows no addresses."""
 
     inputs: list[messages.Input]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from msgspec import Struct
 
 from .messages import Artifact, Message
 from .task import Task
@@ -18,40 +19,35 @@ class Outcome(Enum):
     TAKEN = "taken"
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(Struct, frozen=True):
     """Make `record` durable, if the stored version is still `previous` (0: if there is none)."""
 
     record: Any
     previous: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Forget the record of this kind and id."""
 
     kind: type[Any]
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Give `message` to the worker session `session`, in order."""
 
     session: str
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Tell everybody who watches `task` that `type` happened to it."""
 
     task: Task
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(Struct, frozen=True):
     """Look into the files that a worker sent for `lease`, compare them with `task`'s source, and report back."""
 
     task: Task
@@ -59,8 +55,7 @@ class Verify:
     artifacts: tuple[Artifact, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """End a worker session's connection; a `code` from 4400 to 4499 means: do not come back as you are."""
 
     session: str

@@ -19,11 +19,10 @@ This module owns the tree; which HTTP status a code becomes is decided in handle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
+class FieldError(Struct, frozen=True):
     """One bad field: `pointer` is a JSON pointer (RFC 6901), `code` says what is wrong with it."""
 
     pointer: str

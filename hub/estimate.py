@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .media import Facts
 from .task import State, Task
@@ -17,8 +18,7 @@ KEPT = 64  # last tasks that an estimate looks at
 PAIRS = 10_000  # (model, worker) pairs remembered; the longest unused are forgotten first
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A time in seconds: half of the cases take at most `p50`, nine out of ten at most `p90`."""
 
     p50: float

@@ -9,8 +9,10 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import parsing
 from .errors import FieldError, Invalid
@@ -23,8 +25,7 @@ PATH = re.compile(r"/[!-~]{0,200}")
 MOST_SLOTS, MOST_MODELS, LONGEST_NOTE = 64, 100, 500
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """One registered interface service; `id` is its name, the token itself is never stored.
 
     `dialect` says how it is spoken to: a "worker" connects by itself; "push" and "seed" services are called at
@@ -55,8 +56,7 @@ class Interface:
         return self.paused or self.draining
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedModel:
+class OfferedModel(Struct, frozen=True):
     """A model that some interface service has offered at least once; `id` is the model's name, a limit of 0 is none."""
 
     id: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from .effects import Close, Delete, Publish, Save, Send, Verify
 from .messages import Offer
@@ -20,8 +21,7 @@ BATCH = 1000  # decisions that are committed as one
 Key = tuple[type[Any], str]  # which record: its kind and id
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One decision in the journal: what must be durable first, what follows, and who waits for it."""
 
     changes: list[Save | Delete]

@@ -7,9 +7,11 @@ Never opens a file: the facts come from the probe.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Purpose(StrEnum):
@@ -28,8 +30,7 @@ RESULT_PURPOSES = frozenset({Purpose.RESULT, Purpose.MASK, Purpose.FOREGROUND}) 
 WORKER_PURPOSES = RESULT_PURPOSES | {Purpose.PREVIEW}
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the probe measured.
 
     `width` and `height` are pixels as shown (rotation applied), `fps` a fraction text such as "30000/1001",
@@ -59,8 +60,7 @@ class Facts:
         return Fraction(self.fps)
 
 
-@dataclass(frozen=True, slots=True)
-class Previews:
+class Previews(Struct, frozen=True):
     """Small JPEGs of a file: a poster of at most 640 pixels on its long side, and of a film a strip.
 
     The strip is eight pictures from all over the film side by side, each at most 160 pixels on its long side; it is
@@ -71,8 +71,7 @@ class Previews:
     strip: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
+class Media(Struct, frozen=True):
     """One user's named file: the record, apart from the bytes it points at (by `sha256`).
 
     `size` is bytes, times are seconds since the epoch, `task_id` is set on what a worker sent for a task, `md5` is
@@ -99,8 +98,7 @@ PLAYABLE = {  # container -> codec -> pixel formats that every current browser p
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True):
     """Why a result is not accepted: a stable `code` and a sentence with both numbers."""
 
     code: str

@@ -7,7 +7,8 @@ nothing leaves the task where it was. Never decides what an acceptance means.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from .effects import Effect, Send
 from .messages import Offer

@@ -5,8 +5,9 @@ Owns the estimate of waiting. Never decides anything, and never guesses: what is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from .estimate import Span, size_of
 from .roster import Roster
@@ -17,8 +18,7 @@ from .workload import Workload
 LOOKED_AT = 256  # slots that an estimate looks at
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """Place in line from 1, seconds until it is done, and the reason to wait; None where there is none to tell."""
 
     position: int | None = None
@@ -29,8 +29,7 @@ class Outlook:
 NOTHING = Outlook()
 
 
-@dataclass(slots=True)
-class Staff:
+class Staff(Struct):
     """The connected workers that have a model.
 
     `usable` of them take offers, `free` is their number of free slots, `remaining` the seconds until each of their

@@ -6,15 +6,15 @@ Owns what the store and the viewers already know of each running task. Never cha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from . import messages
 from .effects import Effect, Publish, Save
 from .task import Task
 
 
-@dataclass(slots=True)
-class Pace:
+class Pace(Struct):
     """What of one running task was stored and shown, and when; when it began, and when it last got further."""
 
     stored_version: int

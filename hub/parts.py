@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
+from msgspec.structs import force_setattr
+
 from .media import Facts
 from .task import Source, Task
 
@@ -42,7 +44,7 @@ class Parts:
 
     def share(self, task: Task) -> None:
         """Let a task hold what earlier ones hold, wherever that is equal."""
-        put = object.__setattr__  # the task is frozen, and says the same after this as before
+        put = force_setattr  # the task is frozen, and says the same after this as before
         put(task, "owner", self.texts.same(task.owner))
         put(task, "model", self.texts.same(task.model))
         put(task, "options", task.options or NO_OPTIONS)
@@ -58,7 +60,7 @@ class Parts:
             return source
         known = self.sources.same(source, source.media_id)
         if known is source:
-            put, text, facts = object.__setattr__, self.texts.same, self.facts.same(source.facts)
+            put, text, facts = force_setattr, self.texts.same, self.facts.same(source.facts)
             put(source, "content_type", text(source.content_type))
             put(source, "facts", facts)
             for name in ("fps", "codec", "pixel_format", "container"):

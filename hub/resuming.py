@@ -7,8 +7,9 @@ before, or the digest does not fit the tasks that are found; then topics begin a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
+
+from msgspec import Struct
 
 from .task import Task
 from .topics import Topics
@@ -17,8 +18,7 @@ ID = "live"
 TOPICS, EVENTS, BYTES = 5000, 100, 4 * 1024 * 1024  # taken along: topics, last events of each, bytes of all events
 
 
-@dataclass(frozen=True, slots=True)
-class TopicEnd:
+class TopicEnd(Struct, frozen=True):
     """One topic: where it stood, and its last events as they were sent."""
 
     name: str
@@ -28,8 +28,7 @@ class TopicEnd:
     history: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LiveEnd:
+class LiveEnd(Struct, frozen=True):
     """All topics that were used last, and the digest of the open tasks and the newest one; "" while a hub runs.
 
     Each life of a hub takes two versions: one when it begins, one when it ends in order.

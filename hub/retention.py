@@ -6,8 +6,9 @@ Owns the ages. Never looks at a disk or a database, and never removes anything.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from .media import Media, Purpose
 from .task import Task
@@ -27,8 +28,7 @@ class Kind(StrEnum):
     PART = "part"  # half of something that is written anew, never continued
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """One of the hub's own files on the disk.
 
     `key` is the sha256 of a content, the media's id of a poster, the upload's id of what is coming in; `purposes` are
@@ -43,8 +43,7 @@ class Found:
     purposes: tuple[Purpose, ...] = ()
 
 
-@dataclass(slots=True)
-class Gone:
+class Gone(Struct):
     """How many things went (or would go, in a dry round), and their bytes."""
 
     number: int = 0
@@ -55,8 +54,7 @@ class Gone:
         self.size += size
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """One round of tidying: what there is, and what went. Sizes are bytes.
 
     `used` is by purpose, and by "posters" and "incoming"; `orphans` are files that no record points at, `results`

@@ -5,7 +5,7 @@ Owns who is present and who is paused. Never decides what happens to a task.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from .effects import Effect, Save
 from .interface import Interface, OfferedModel, offered

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """All times are seconds.
 
     A worker's lease lasts `lease_s` and is renewed every `renew_s`; it says something every `heartbeat_s`; an offer

@@ -9,11 +9,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from .errors import Invalid
 from .media import Purpose
@@ -33,8 +34,7 @@ class Said(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class SeedJob:
+class SeedJob(Struct, frozen=True):
     """A task that a service has taken: `id` is the lease.
 
     `files` are the paths that it named when it took the task, `sent` what it has sent to the hub since, both by
@@ -51,8 +51,7 @@ class SeedJob:
     version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(Struct, frozen=True):
     """One report of a service, checked: `progress` is 0..100 or None where it said none."""
 
     task_id: str

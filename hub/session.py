@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from .messages import Assign, Hello, Message, Model, encode
 from .task import Task
@@ -28,8 +28,7 @@ class Phase(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(Struct, frozen=True):
     """A slot held for one task until the worker answers or `deadline` (seconds) passes."""
 
     task_id: str

@@ -7,9 +7,11 @@ Whatever moves a task's state lives in this one file, as one function per move. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .errors import Conflict
 from .media import Facts
@@ -82,8 +84,7 @@ class LeaseLost(Conflict):
     code = "lease_lost"
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """The right to work on one task: held by `worker`, ends at `expires_at` (seconds) unless renewed."""
 
     id: str
@@ -91,16 +92,14 @@ class Lease:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Why a task failed: `code` is stable, `detail` is for people."""
 
     code: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """One accepted file of a task, as its media record id and what users need to trust it."""
 
     media_id: str
@@ -111,8 +110,7 @@ class Output:
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An input as it was when the task was created, so that no move needs to look it up."""
 
     media_id: str
@@ -123,8 +121,7 @@ class Source:
     facts: Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """Evidence of one attempt that did not complete."""
 
     number: int
@@ -134,8 +131,7 @@ class Attempt:
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """One user's order: this video, that background, this model.
 
     Times are seconds since the epoch, `progress` 0..100, `attempt` counts assignments from 1, `version` grows by

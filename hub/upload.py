@@ -10,8 +10,10 @@ given, changes come back as effects. How many bytes there are is never in the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .effects import Delete, Effect, Save
 from .errors import Conflict, DiskFull, Forbidden, HubError, Invalid, NotFound, RateLimited, TooLarge
@@ -35,8 +37,7 @@ class State(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """One upload; its id will be the media's.
 
     `length` is bytes, None while it is not said; `ceiling` is how many bytes may come at most. `purpose` is None for a
@@ -88,8 +89,7 @@ class Upload:
         return size == self.length
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a user has: bytes, files."""
 
     size: int = 0
@@ -99,8 +99,7 @@ class Usage:
         return Usage(self.size + other.size, self.files + other.files)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Bytes a user may have, files, uploads at once, and the seconds after which an upload without news is gone."""
 
     size: int
@@ -109,8 +108,7 @@ class Limits:
     life_s: float
 
 
-@dataclass(slots=True)
-class Underway:
+class Underway(Struct):
     """An unfinished upload: `size` bytes have come, the last at `heard_at` by the clock that never jumps."""
 
     upload: Upload
@@ -248,7 +246,7 @@ class Uploads:
     def changed(self, upload: Upload, **fields: object) -> tuple[Upload, list[Effect]]:
         """The next version of an upload; one that was never stored stays so."""
         stored = upload.version > 0
-        after: Upload = replace(upload, version=upload.version + stored, **fields)  # type: ignore[arg-type]
+        after: Upload = replace(upload, version=upload.version + stored, **fields)
         if upload.id in self.underway:
             self.underway[upload.id].upload = after
         return after, [Save(after, upload.version)] if stored else []

@@ -5,7 +5,7 @@ Owns the reasons and their order. Never guesses: how long a model takes that nob
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .estimate import Span
 from .interface import OfferedModel
@@ -15,8 +15,7 @@ TOO_MANY_PIXELS, TOO_MANY_FRAMES = "too_many_pixels", "too_many_frames"
 NO_WORKER, PAUSED, NO_ESTIMATE = "no_worker_for_model", "paused", "no_estimate"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """One model's prospects with one video.
 
     `seconds` is the work alone, without waiting for a turn; None where it is not known or will not be done. `ready`

@@ -5,7 +5,7 @@ Owns the way from a `Verify` effect to media records or a reason. Never decides 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from .effects import Verify
 from .errors import HubError, MediaRefused, Unavailable

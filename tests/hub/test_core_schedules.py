@@ -8,12 +8,12 @@ every task in a state from which it can be ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace as replace_task
 from itertools import count
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from msgspec.structs import replace as replace_task
 
 from hub.core import Core
 from hub.effects import Close, Effect, Save, Send, Verify

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub import fairness
 from hub.fairness import AGING_S, CROWD, GONE, LOOKED_AT, FairQueue, Line, Shares, order

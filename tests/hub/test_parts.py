@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hub import parts
 from hub.core import Core

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hub.media import Purpose
 from hub.retention import DAY_S, HOUR_S, Found, Gone, Kind, Report, expired, leftovers, orphans

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hub.presence import CLOSE_REPLACED
 from hub.effects import Close, Publish, Save, Send

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub import task as moves
 from hub.task import TRANSITIONS, Attempt, IllegalMove, Lease, LeaseLost, Move, Output, Problem, State, Task

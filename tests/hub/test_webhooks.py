@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hub.interface import Interface
 from hub.webhooks import push_secret, signed_headers

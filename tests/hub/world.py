@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from types import FrameType
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from hub.core import Core, Link
 from hub.rules import Rules

@@ -5,8 +5,9 @@ Owns no rule: each function reads, has the core decide, waits until that is dura
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from hub.effects import Delete, Save
 from hub.errors import Conflict, Invalid, NotFound

@@ -314,7 +314,7 @@ async def gone(pid: int) -> bool:
 
 async def test_every_fact_can_be_checked() -> None:
     """A new fact needs a line in `plausible`."""
-    assert set(Facts.__dataclass_fields__) == {
+    assert set(Facts.__struct_fields__) == {
         "width", "height", "fps", "frames", "duration", "rotation", "codec", "pixel_format", "container", "audio_codec",
         "variable",
     }

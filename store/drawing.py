@@ -12,20 +12,22 @@ import fcntl
 import mmap
 import os
 import select
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import cycle
-from queue import SimpleQueue
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
 THREADS = 4  # that receive: while some wait for the disk or for a hash, others fill their buffers
 BUFFER = 1024 * 1024  # bytes; smaller ones are slower to write, larger ones no faster
+DEPTH = 3  # buffers of a thread: with two, who receives waits for the slower of those who write and hash
+JOBS = 4  # that can be done with a piece: it is written and hashed, in up to three ways
 BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
 WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them
-TURN = 32 * BUFFER  # bytes after which a thread turns to another upload,
-TURN_S = 0.03  # and seconds
+TURN = 64 * BUFFER  # bytes after which a thread turns to another upload,
+TURN_S = 0.06  # and seconds
 PATIENCE_MS = 1  # for which a thread waits for a sender who has just filled a buffer
 
 Job = Callable[[int, memoryview], None]
@@ -33,15 +35,33 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+class Seat:
+    """What one receiving thread works with: its buffers, and a thread beside it for each job."""
+
+    def __init__(self) -> None:
+        self.buffers = [a_buffer() for _ in range(DEPTH)]
+        self.beside = [ThreadPoolExecutor(1, "beside") for _ in range(JOBS)]
+
+
+class InOrder:
+    """A job that is done piece after piece, and not at all any more once it has failed."""
+
+    def __init__(self, job: Job) -> None:
+        self._job: Job | None = job
+
+    def __call__(self, at: int, piece: memoryview) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job(at, piece)
+            self._job = job
+
+
 class Drawer:
-    """Threads that receive, and others beside them for what is done with a full buffer while the next one fills."""
+    """Threads that receive, and others beside them for what is done with full buffers while the next one fills."""
 
     def __init__(self) -> None:
         self._receiving = ThreadPoolExecutor(THREADS, "receiving")
-        self._beside = ThreadPoolExecutor(3 * THREADS, "beside")
-        self._pairs: SimpleQueue[tuple[memoryview, memoryview]] = SimpleQueue()
-        for _ in range(THREADS):
-            self._pairs.put((a_buffer(), a_buffer()))
+        self._seats = [Seat() for _ in range(THREADS)]  # the free ones; made now, so that no upload adds to memory
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run `work` in a thread that may call draw()."""
@@ -50,48 +70,54 @@ class Drawer:
     def close(self) -> None:
         """Wait for the threads; nothing can be submitted after that."""
         self._receiving.shutdown()
-        self._beside.shutdown()
+        for thread in (thread for seat in self._seats for thread in seat.beside):
+            thread.shutdown()
 
     @property
     def idle(self) -> int:
         """How many threads receive nothing now."""
-        return self._pairs.qsize()
+        return len(self._seats)
 
     def draw(self, source: int, most: int, at: int, jobs: Sequence[Job]) -> int:
         """Take what the non-blocking socket `source` has, up to `most` bytes or a turn; how many that was.
 
-        Each job is called with each piece and where it belongs in the file, the first at `at`: one piece after the
-        other, all jobs at the same time, while the next piece is received.
+        Each of up to JOBS jobs is called with each piece and where it belongs in the file, the first at `at`: one piece
+        after the other, each job at its own pace, while the next pieces are received.
 
         Raises:
             EOFError: the other end has hung up.
-            Exception: what a job raises; there was no call with a later piece.
+            Exception: what a job raises; it was not called with a later piece.
         """
         end, moved = monotonic() + TURN_S, 0
-        under_way: list[Future[None]] = []
-        with self._two_buffers(under_way) as buffers:
-            for buffer in cycle(buffers):
+        steps = [InOrder(job) for job in jobs]
+        under_way: deque[list[Future[None]]] = deque()
+        with self._seat(under_way) as seat:
+            for buffer in cycle(seat.buffers):
+                if len(under_way) == DEPTH:
+                    settle(under_way.popleft())
                 start = (at + moved) % BLOCK  # what is a whole block in the file is one in memory
                 piece = buffer[start:start + most - moved]
                 count = receive(source, piece, moved > 0)
-                settle(under_way)
                 if not count:
                     break
-                under_way += [self._beside.submit(job, at + moved, piece[:count]) for job in jobs]
+                beside = zip(seat.beside[:len(steps)], steps, strict=True)
+                under_way.append([thread.submit(step, at + moved, piece[:count]) for thread, step in beside])
                 moved += count
                 if count < len(piece) or moved >= TURN or monotonic() > end:
                     break
-            settle(under_way)
+            while under_way:
+                settle(under_way.popleft())
         return moved
 
     @contextmanager
-    def _two_buffers(self, used_by: Collection[Future[None]]) -> Iterator[tuple[memoryview, memoryview]]:
-        buffers = self._pairs.get_nowait()
+    def _seat(self, used_by: Iterable[Collection[Future[None]]]) -> Iterator[Seat]:
+        seat = self._seats.pop()
         try:
-            yield buffers
+            yield seat
         finally:
-            wait(used_by)
-            self._pairs.put(buffers)
+            for jobs in used_by:
+                wait(jobs)
+            self._seats.append(seat)
 
 
 def a_buffer() -> memoryview:
@@ -101,10 +127,11 @@ def a_buffer() -> memoryview:
     return memoryview(memory)
 
 
-def settle(jobs: list[Future[None]]) -> None:
-    """Wait for all, until none is left; raises what one has raised."""
-    while jobs:
-        jobs.pop().result()
+def settle(jobs: Collection[Future[None]]) -> None:
+    """Wait for all; raises what one has raised."""
+    wait(jobs)
+    for job in jobs:
+        job.result()
 
 
 def is_readable(source: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest_asyncio
 
 from hub.errors import DiskFull, NotFound
 from hub.media import Purpose
+from store.drawing import InOrder
 from store.files import Files
 from store.hashes import WORTH
 from store.incoming import Incoming
@@ -180,3 +182,20 @@ async def test_no_descriptor_is_left_of_drawing(files: Files, ends: Ends) -> Non
         await sending
         await (incoming.finish() if number % 2 else incoming.discard())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_job_that_has_failed_is_not_done_with_what_comes_after() -> None:
+    """A later piece in the place of an earlier one would make a file of the right size and the wrong bytes."""
+    calls = []
+
+    def write(at: int, piece: memoryview) -> None:
+        calls.append(at)
+        if at == 2:
+            raise OSError(errno.EIO, "the disk is broken")
+
+    step = InOrder(write)
+    step(0, memoryview(b"ab"))
+    with pytest.raises(OSError):
+        step(2, memoryview(b"cd"))
+    step(4, memoryview(b"ef"))
+    assert calls == [0, 2]

@@ -356,7 +356,7 @@ class Core:
         """What can be told of a video for each model, by the models' names."""
         told = []
         for name, model in sorted(self.models.items()):
-            staff = self.outlooks.staff(name)
+            staff = self.outlooks.staff(name, facts)
             told.append(judge(model, facts, self.work.estimates.span(name, facts), staff.present, staff.usable))
         return told
 

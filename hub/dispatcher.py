@@ -15,6 +15,7 @@ from itertools import islice
 from .fairness import FairQueue, Key, Shares, Turn, order
 from .session import WorkerSession
 from .task import Task
+from .verdict import misfit
 
 LEFT_OUT_S = 5.0  # seconds for which a worker that let an offer pass is not offered that task again
 PREFER_S = 2.0  # seconds for which a task is kept for a worker that has its model loaded and no slot free
@@ -131,7 +132,7 @@ class Dispatcher:
         """Pairs of task and worker session, best task first; matched tasks leave the queue and are charged.
 
         `having` says by model which sessions have it. The freest worker is asked first. A task goes to a worker that
-        has its model, is not left out, and, for a bounded time, has that model loaded.
+        has its model for a video of that size, is not left out, and, for a bounded time, has that model loaded.
         """
         pairs: list[tuple[Task, WorkerSession]] = []
         able: dict[str, WorkerSession] = {}
@@ -165,7 +166,7 @@ class Dispatcher:
         for model in session.models:
             queue = self.queues.get(model)
             if queue is not None and queue.size:
-                found = self.first(queue, session, 0 if session.warm == model else warm.get(model, 0), now)
+                found = self.first(model, session, 0 if session.warm == model else warm.get(model, 0), now)
                 if found is not None and (best is None or (found[0][0], found[1]) < (best[0][0], best[1])):
                     best = found
         if best is None:
@@ -177,18 +178,21 @@ class Dispatcher:
         return task
 
     def first(
-        self, queue: FairQueue, session: WorkerSession, warm: int, now: float
+        self, model: str, session: WorkerSession, warm: int, now: float
     ) -> tuple[Turn, Key, Task] | None:
         """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued.
 
         `warm` slots elsewhere have the model loaded: while no more tasks wait than that, each is kept for them, for a
         bounded time. With more, the first goes at once, so that none behind it begins before it.
         """
-        keep = queue.size <= warm
+        queue, limits = self.queues[model], session.models[model]
+        keep, limited = queue.size <= warm, limits.max_pixels or limits.max_frames
         with closing(queue.users()) as users:
             for turn, user in islice(users, LOOKED_AT):
                 for task in islice(queue.lines[user], LOOKED_AT):
                     barred = self.left_out.get(task.id)
+                    if limited and misfit(limits, task.video.facts) is not None:
+                        continue
                     if barred is None and keep and self.kept.setdefault(task.id, now + PREFER_S) > now:
                         continue
                     if barred is None or barred.get(session.worker, now) <= now:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, get_args
 
 from msgspec import Struct
@@ -131,8 +131,17 @@ def refused(field: str, expected: str) -> Invalid:
     return Invalid(detail, fields=(FieldError(f"/{field}", "invalid", detail),))
 
 
-def offered(model: Model) -> OfferedModel:
-    """What is remembered of a model that a worker offers."""
+def offered(model: Model, others: Iterable[Model] = ()) -> OfferedModel:
+    """What is remembered of a model that a worker offers, beside `others` who offer it: the widest limits count."""
+    offers = [model, *others]
     return OfferedModel(
-        model.name, model.alias, model.description, max_pixels=model.max_pixels, max_frames=model.max_frames,
+        model.name, model.alias, model.description,
+        max_pixels=widest(offer.max_pixels for offer in offers),
+        max_frames=widest(offer.max_frames for offer in offers),
     )
+
+
+def widest(limits: Iterable[int]) -> int:
+    """The largest of these limits, of which 0 is none."""
+    known = set(limits)
+    return 0 if 0 in known else max(known)

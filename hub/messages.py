@@ -33,8 +33,8 @@ class Message(Struct, kw_only=True, omit_defaults=True):
 class Model(Struct, frozen=True, omit_defaults=True):
     """A model that a worker offers: `name` is the id that users choose, `description` says what it is good for.
 
-    Videos with more pixels in a picture than `max_pixels`, or more pictures than `max_frames`, are not ordered for it;
-    0 is no limit.
+    The worker is not offered videos with more pixels in a picture than `max_pixels`, or more pictures than
+    `max_frames`; 0 is no limit.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

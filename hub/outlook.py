@@ -10,9 +10,12 @@ from itertools import islice
 from msgspec import Struct
 
 from .estimate import Span, size_of
+from .media import Facts
+from .messages import Model
 from .roster import Roster
 from .session import Phase
 from .task import State, Task
+from .verdict import misfit
 from .workload import Workload
 
 LOOKED_AT = 256  # slots that an estimate looks at
@@ -30,7 +33,7 @@ NOTHING = Outlook()
 
 
 class Staff(Struct):
-    """The connected workers that have a model.
+    """The connected workers that have a model, and take videos of some size.
 
     `usable` of them take offers, `free` is their number of free slots, `remaining` the seconds until each of their
     slots is free, the soonest first, and `share` how much of their slots tasks of this model get.
@@ -50,11 +53,13 @@ class Outlooks:
     def __init__(self, work: Workload, roster: Roster) -> None:
         self.work = work
         self.roster = roster
-        self.staffs: dict[str, Staff] = {}
+        self.staffs: dict[tuple[str, tuple[Model, ...]], Staff] = {}
+        self.limits: dict[str, set[Model]] = {}
 
     def renew(self) -> None:
         """Something was decided: look anew."""
         self.staffs.clear()
+        self.limits.clear()
 
     def of(self, task: Task) -> Outlook:
         """What can be told about a task."""
@@ -64,7 +69,7 @@ class Outlooks:
         known = self.work.tasks.get(task.id)
         if known is None or known.state is not State.WAITING or known.id in self.work.dispatcher.charged:
             return NOTHING
-        staff = self.staff(known.model)
+        staff = self.staff(known.model, known.video.facts)
         blocked_by = self.blocked_by(known, staff)
         if not self.work.dispatcher.in_line(known):
             return Outlook(blocked_by=blocked_by)
@@ -105,19 +110,26 @@ class Outlooks:
         rounds, slot = divmod(int(ahead), len(staff.remaining))
         return staff.remaining[slot] + rounds * each
 
-    def staff(self, model: str) -> Staff:
-        """The workers that have a model, as they are now."""
-        staff = self.staffs.get(model)
+    def staff(self, model: str, facts: Facts) -> Staff:
+        """The workers that have a model for such a video, as they are now."""
+        limits = self.limits.get(model)
+        if limits is None:
+            offers = (session.models[model] for session in self.roster.having.get(model, {}).values())
+            limits = self.limits[model] = {offer for offer in offers if offer.max_pixels or offer.max_frames}
+        key = model, tuple(offer for offer in limits if misfit(offer, facts) is not None)
+        staff = self.staffs.get(key)
         if staff is None:
-            staff = self.staffs[model] = self.look(model)
+            staff = self.staffs[key] = self.look(model, facts)
         return staff
 
-    def look(self, model: str) -> Staff:
-        """Find out who has a model and when they are free."""
+    def look(self, model: str, facts: Facts) -> Staff:
+        """Find out who has a model for such a video and when they are free."""
         staff, remaining, shares = Staff(), list[float](), 0.0
         busy = {name for name, queue in self.work.dispatcher.queues.items() if queue.size}
         for session in self.roster.having.get(model, {}).values():
             if session.phase is not Phase.READY or not session.attached:
+                continue
+            if misfit(session.models[model], facts) is not None:
                 continue
             staff.present += 1
             if not session.usable:

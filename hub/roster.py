@@ -68,10 +68,14 @@ class Roster:
                 del self.having[model]
 
     def learn_models(self, hello: Hello) -> list[Effect]:
-        """Remember what this worker offers, so that tasks can wait for it when it is away."""
+        """Remember what this worker offers, so that tasks can wait for it when it is away.
+
+        Of the workers that are here the one with the widest limits says how large a video may be.
+        """
         effects: list[Effect] = []
         for model in hello.models:
-            known, record = self.models.get(model.name), offered(model)
+            others = [session.models[model.name] for session in self.having.get(model.name, {}).values()]
+            known, record = self.models.get(model.name), offered(model, others)
             if known is None or replace(record, version=known.version) != known:
                 record = replace(record, version=known.version + 1 if known else 1)
                 self.models[model.name] = record

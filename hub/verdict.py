@@ -10,6 +10,7 @@ from msgspec import Struct
 from .estimate import Span
 from .interface import OfferedModel
 from .media import Facts
+from .messages import Model
 
 TOO_MANY_PIXELS, TOO_MANY_FRAMES = "too_many_pixels", "too_many_frames"
 NO_WORKER, PAUSED, NO_ESTIMATE = "no_worker_for_model", "paused", "no_estimate"
@@ -28,8 +29,8 @@ class Verdict(Struct, frozen=True):
     reason: str | None
 
 
-def misfit(model: OfferedModel, facts: Facts) -> str | None:
-    """Why a model cannot take a video at all, or None where it can; a limit of 0 is none."""
+def misfit(model: OfferedModel | Model, facts: Facts) -> str | None:
+    """Why a model, or one worker that has it, cannot take a video, or None where it can; a limit of 0 is none."""
     if 0 < model.max_pixels < facts.width * facts.height:
         return TOO_MANY_PIXELS
     if 0 < model.max_frames < facts.frames:
@@ -40,8 +41,8 @@ def misfit(model: OfferedModel, facts: Facts) -> str | None:
 def judge(model: OfferedModel, facts: Facts, seconds: Span | None, present: int, usable: int) -> Verdict:
     """What to tell of a model.
 
-    `present` are the connected workers that have it, `usable` those of them that take tasks; `seconds` is what others
-    of this size took, None where nobody has finished one.
+    `present` are the connected workers that have it for this video, `usable` those of them that take tasks; `seconds`
+    is what others of this size took, None where nobody has finished one.
     """
     reason = misfit(model, facts)
     if reason is not None:

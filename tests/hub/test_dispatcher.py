@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from hub.dispatcher import LEFT_OUT_S, LOOKED_AT, PREFER_S, Dispatcher
+from hub.messages import Model
 from hub.session import Phase, WorkerSession
 from hub.task import Task
 
-from .world import START, a_hello, a_task, lines_run
+from .world import FACTS, SOURCE, START, a_hello, a_task, lines_run
 
 
 def a_worker(name: str = "w1", models: Sequence[str] = ("m",), slots: int = 1) -> WorkerSession:
@@ -68,6 +70,16 @@ def test_a_task_goes_only_where_its_model_is() -> None:
     dispatcher = with_tasks("a", model="other")
     assert pairs(dispatcher, a_worker(models=("m",))) == []
     assert pairs(dispatcher, a_worker(models=("m", "other"))) == [("a", "w1")]
+
+
+def test_a_task_goes_only_where_its_video_fits() -> None:
+    large, small = a_worker("large"), a_worker("small", slots=4)
+    small.models["m"] = Model("m", max_pixels=640 * 360 - 1)
+    little = replace(SOURCE, facts=replace(FACTS, height=359))
+    dispatcher = with_tasks("a", "b")
+    dispatcher.add(a_task("c", video=little), START)
+    assert pairs(dispatcher, large, small) == [("c", "small"), ("a", "large")]
+    assert pairs(dispatcher, small) == []
 
 
 def test_the_best_of_all_models_of_a_worker_is_taken_and_the_others_keep_their_place() -> None:

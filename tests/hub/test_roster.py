@@ -83,6 +83,22 @@ def test_models_are_remembered_when_they_are_new_or_different(roster: Roster) ->
     assert roster.learn_models(hello) == [Save(OfferedModel("m", "Magic", "", 2), 1)]
 
 
+def test_the_widest_limits_of_those_who_are_here_count(roster: Roster) -> None:
+    """Who comes last does not narrow what the others take; who is alone does."""
+    def limits(worker: str, pixels: int, frames: int) -> tuple[int, int]:
+        hello = a_hello(worker)
+        hello.models = [Model(name="m", max_pixels=pixels, max_frames=frames)]
+        session = roster.session_of(worker)
+        roster.describe(session, hello) if session is not None else roster.enter(WorkerSession(worker, hello, START))
+        roster.learn_models(hello)
+        return roster.models["m"].max_pixels, roster.models["m"].max_frames
+
+    assert limits("w1", 1000, 50) == (1000, 50)
+    assert limits("w2", 500, 0) == (1000, 0)
+    assert limits("w2", 500, 70) == (1000, 70)
+    assert limits("w1", 400, 60) == (500, 70)
+
+
 # --- registrations
 
 

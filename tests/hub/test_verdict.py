@@ -10,10 +10,12 @@ from hub.errors import Invalid
 from hub.estimate import Span
 from hub.interface import OfferedModel
 from hub.media import Facts
+from hub.messages import Model, Offer
+from hub.outlook import Outlook
 from hub.verdict import Verdict, judge, misfit
 from hub.views import verdict
 
-from .world import FACTS, World, a_hello, a_task
+from .world import FACTS, SOURCE, World, a_hello, a_task, only, sent
 
 MODEL = OfferedModel("m", "", "")
 FILM = Facts(1920, 1080, frames=300)
@@ -63,6 +65,24 @@ def test_p18_the_core_tells_of_every_model_that_it_knows() -> None:
     ]
     world.core.work.estimates.learn("m", "w1", FACTS, 30.0)
     assert world.core.verdicts(FACTS)[1] == Verdict("m", Span(30.0, 30.0), True, None)
+
+
+SHORTER = Model(name="m", max_frames=FACTS.frames - 1)
+
+
+def test_p18_a_task_goes_to_a_worker_that_takes_such_a_video_and_is_told_when_there_is_none() -> None:
+    world = World()
+    world.join("large")
+    world.join("small", models=[SHORTER], slots=8)
+    world.complete(world.running("task-1", "large"), "large")
+    world.core.detach(world.session("large").id, world.now)
+    assert sent(world.submit("task-2")) == []
+    assert world.core.outlook(world.task("task-2")) == Outlook(1, None, "no_worker_for_model")
+    assert world.core.verdicts(FACTS)[0].reason == "no_worker_for_model"
+    short = replace(FACTS, frames=FACTS.frames - 1)
+    assert world.core.verdicts(short)[0].ready
+    assert only(world.submit("task-3", video=replace(SOURCE, facts=short)), Offer).task == "task-3"
+    assert only(world.join("large"), Offer).task == "task-2"
 
 
 def test_a_task_for_a_model_that_does_not_take_such_a_video_is_refused() -> None:

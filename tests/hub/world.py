@@ -49,9 +49,9 @@ def a_result(id: str = "upload-1", **changes: Any) -> Media:
     return replace(record, **changes)
 
 
-def a_hello(worker: str = "w1", models: Sequence[str] = ("m",), **changes: Any) -> Hello:
+def a_hello(worker: str = "w1", models: Sequence[str | Model] = ("m",), **changes: Any) -> Hello:
     """A worker's first words, with number 1."""
-    offers = [Model(name=name) for name in models]
+    offers = [Model(name=model) if isinstance(model, str) else model for model in models]
     return msgspec.structs.replace(Hello(n=1, protocol=1, worker=worker, instance="i1", models=offers), **changes)
 
 

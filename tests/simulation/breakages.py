@@ -78,6 +78,13 @@ def unstored_lease() -> Iterator[None]:
 
 
 @breakage
+def any_size() -> Iterator[None]:
+    """A worker is offered what is larger than it takes."""
+    with patch("hub.dispatcher.misfit", lambda limits, facts: None):
+        yield
+
+
+@breakage
 def slot_sold_twice() -> Iterator[None]:
     """A slot whose work was called off is taken to be free at once."""
 

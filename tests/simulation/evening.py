@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 def hopeless(hub: SimulatedHub, task: Task) -> bool:
     """Whether a task waits with good reason: no worker that could do it takes offers."""
-    return task.state is State.WAITING and not any(task.model in s.models and s.usable for s in hub.core.sessions.values())
+    plans, facts = hub.world.plans, task.video.facts
+    return task.state is State.WAITING and not any(
+        task.model in session.models and session.usable and plans[session.worker].takes(facts)
+        for session in hub.core.sessions.values()
+    )
 
 
 def welcome(world: World, worker: Worker) -> bool:

@@ -5,9 +5,10 @@ Owns a rule of its own, written down anew: it must not be right because the hub'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hub.core import Core
+from hub.media import Facts
 from hub.session import WorkerSession
 from hub.task import Task
 
@@ -18,12 +19,14 @@ def urgency(task: Task) -> tuple[float, str]:
     return task.created_at - STEP_S * task.priority, task.id
 
 
-def passed_over(core: Core, session: WorkerSession, task_id: str, now: float) -> Iterator[str]:
-    """The tasks that this worker should have been offered before this one, and can be offered still."""
+def passed_over(
+    core: Core, session: WorkerSession, takes: Callable[[Facts], bool], task_id: str, now: float
+) -> Iterator[str]:
+    """The tasks that this worker, which `takes` such videos, should have been offered before this one, and still can."""
     offered, dispatcher = core.tasks[task_id], core.dispatcher
     for other in core.tasks.values():
         alike = other.owner == offered.owner and other.model == offered.model
         if alike and urgency(other) < urgency(offered) and dispatcher.in_line(other):
-            barred = dispatcher.left_out.get(other.id, {}).get(session.worker, now) > now
-            if not barred and dispatcher.kept.get(other.id, now) <= now:
+            left_out = dispatcher.left_out.get(other.id, {}).get(session.worker, now) > now
+            if not left_out and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
                 yield other.id

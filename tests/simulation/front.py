@@ -5,7 +5,7 @@ Owns no rule: each function reads, has the core decide, waits until that is dura
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,40 +18,49 @@ from hub.task import Task
 from .hub import SimulatedHub, source
 
 
-async def create(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str:
+class Order(NamedTuple):
+    """What a user asks for: `poison` ends the worker that opens it, `large` is more than some workers take."""
+
+    model: str
+    priority: int
+    poison: bool
+    large: bool
+
+
+async def create(hub: SimulatedHub, user: str, key: str, order: Order) -> str:
     """POST /api/tasks with an Idempotency-Key: the task's id."""
     if (user, key) in hub.creating:
         raise Conflict("the first request with this Idempotency-Key is not answered yet", code="running")
     hub.creating.add((user, key))
     try:
-        earlier = await replayed(hub, user, key, body)
-        return earlier if earlier is not None else await make(hub, user, key, body)
+        earlier = await replayed(hub, user, key, order)
+        return earlier if earlier is not None else await make(hub, user, key, order)
     finally:
         hub.creating.discard((user, key))
 
 
-async def make(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str:
+async def make(hub: SimulatedHub, user: str, key: str, order: Order) -> str:
     hub.check_ready()
-    model, priority, poison = body
+    video = source(order.poison, order.large)
     task = Task(
-        hub.world.new_id(), user, model, source(poison), None, hub.clock.wall(), priority=priority,
-        request_key=key, request_hash=repr(body),
+        hub.world.new_id(), user, order.model, video, None, hub.clock.wall(), priority=order.priority,
+        request_key=key, request_hash=repr(order),
     )
     try:
         await hub.carry_out(hub.core.submit(task, hub.clock.now()))
     except Conflict:
-        earlier = await replayed(hub, user, key, body)
+        earlier = await replayed(hub, user, key, order)
         if earlier is None:
             raise
         return earlier
     return task.id
 
 
-async def replayed(hub: SimulatedHub, user: str, key: str, body: tuple[str, int, bool]) -> str | None:
+async def replayed(hub: SimulatedHub, user: str, key: str, order: Order) -> str | None:
     earlier = await hub.store.find(Task, owner=user, request_key=key)
     if earlier is None:
         return None
-    if earlier.request_hash != repr(body):
+    if earlier.request_hash != repr(order):
         raise Invalid("this Idempotency-Key was used for another request", code="key_reused")
     return earlier.id
 

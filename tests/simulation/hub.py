@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from hub.core import Core, Link
 from hub.effects import Effect, Publish
 from hub.elsewhere import Elsewhere
@@ -31,14 +33,18 @@ if TYPE_CHECKING:
     from .world import World
 
 FACTS = Facts(640, 360, "30000/1001", 72, 2.4, 0, "h264", "yuv420p", "mp4", "aac")
+LARGE = replace(FACTS, width=1920, height=1080)
 SHORT = Facts(640, 360, "30000/1001", 71, 2.37, 0, "h264", "yuv420p", "mp4", "aac")
-GOOD, TOO_SHORT, BROKEN = "a" * 64, "b" * 64, "c" * 64  # hashes of results, by what they are
+GOOD, TOO_SHORT, BROKEN, GOOD_LARGE = "a" * 64, "b" * 64, "c" * 64, "d" * 64  # hashes of files, by what they are
+CONTENTS = {GOOD: FACTS, GOOD_LARGE: LARGE, TOO_SHORT: SHORT}
 LOOK_S = 1.0  # seconds between two looks at the registrations
 HEALTHY, POISON = "holiday.mov", "poison.mov"
 
 
-def source(poison: bool) -> Source:
-    return Source("video-1", POISON if poison else HEALTHY, 1000, GOOD, "video/quicktime", FACTS)
+def source(poison: bool, large: bool) -> Source:
+    name = POISON if poison else HEALTHY
+    sha256 = GOOD_LARGE if large else GOOD
+    return Source("video-1", name, 1000, sha256, "video/quicktime", CONTENTS[sha256])
 
 
 class Clock:
@@ -135,7 +141,7 @@ class SimulatedHub(Runner):
         await world.kernel.sleep(world.random.uniform(0.05, 0.4 if world.calm or world.chance(0.8) else 4.0))
         if str(path) == BROKEN:
             raise MediaRefused("no video in it")
-        return (FACTS if str(path) == GOOD else SHORT), Previews(b"poster")
+        return CONTENTS[str(path)], Previews(b"poster")
 
     # --- what the watch gets to see -----------------------------------------------------------------------------
 
@@ -172,4 +178,4 @@ class SimulatedElsewhere(Elsewhere):
 
 def links(task: Task, lease: str) -> Link:
     """Addresses for one lease."""
-    return Link([Input("video", f"/videos/{task.video.name}?job={lease}", GOOD, 1000)], f"/uploads?job={lease}")
+    return Link([Input("video", f"/videos/{task.video.name}?job={lease}", task.video.sha256, 1000)], f"/uploads?job={lease}")

@@ -115,7 +115,9 @@ class Watch:
         if isinstance(message, Offer):
             session = hub.core.sessions[effect.session]
             filled = len(session.offers) + len(session.leases) + len(session.stopping)
-            for passed in fairness.passed_over(hub.core, session, message.task, hub.clock.now()):
+            takes, facts = self.world.plans[session.worker].takes, hub.core.tasks[message.task].video.facts
+            self.check(takes(facts), "%s is offered to %s, which does not take it", message.task, session.worker)
+            for passed in fairness.passed_over(hub.core, session, takes, message.task, hub.clock.now()):
                 self.complain(f"nobody starves: {message.task} is offered to {session.worker} before {passed}")
             self.check(filled <= session.slots, "slots of %s oversold: %d of %d", session.worker, filled, session.slots)
         elif isinstance(message, LeaseLost | Cancel):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
+from hub.media import Facts
 from hub.rules import Rules
 
 T = TypeVar("T")
@@ -41,10 +42,15 @@ FAULTS = (
     "poison",  # inputs that end the worker that opens them
 )
 
+MOST_PIXELS = 640 * 360  # that a small worker takes
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """One interface service; it takes every offer without a look at its own slots where it is `trusting`."""
+    """One interface service; it takes every offer without a look at its own slots where it is `trusting`.
+
+    Its models take pictures of up to `max_pixels`; 0 is no limit.
+    """
 
     name: str
     slots: int
@@ -52,6 +58,10 @@ class WorkerPlan:
     manners: frozenset[str]
     trusting: bool
     polls: bool
+    max_pixels: int
+
+    def takes(self, facts: Facts) -> bool:
+        return not self.max_pixels or facts.width * facts.height <= self.max_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ def draw(random: Random) -> Plan:
         WorkerPlan(
             f"w{number}", random.choice((1, 1, 2, 3)), tuple(some(random, models, len(models))) or models[:1],
             frozenset(some(random, MANNERS, 3)) if random.random() < 0.7 else frozenset(),
-            random.random() < 0.5, random.random() < 0.25,
+            random.random() < 0.5, random.random() < 0.25, random.choice((0, 0, MOST_PIXELS)),
         )
         for number in range(1, random.randint(1, 4) + 1)
     )

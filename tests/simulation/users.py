@@ -45,24 +45,25 @@ class User:
                 world.tasks_left -= 1
                 self.asked += 1
                 poison = world.fault("poison") and world.chance(0.25)
-                body = (random.choice(world.plan.models), random.choice((0, 0, 0, 5, -5)), poison)
-                work = self.create(f"key-{self.name}-{self.asked}", body)
+                model, priority = random.choice(world.plan.models), random.choice((0, 0, 0, 5, -5))
+                order = front.Order(model, priority, poison, world.chance(0.3))
+                work = self.create(f"key-{self.name}-{self.asked}", order)
                 world.kernel.start(work, world.kernel.world) if world.chance(0.5) else await work
 
-    async def create(self, key: str, body: tuple[str, int, bool]) -> None:
+    async def create(self, key: str, order: front.Order) -> None:
         """Ask for a task until there is an answer; impatient ones ask twice at once."""
         world = self.world
         for _ in range(200):
             if world.chance(0.1):
-                world.kernel.start(self.ask_once(key, body), world.kernel.world)
-            if await self.ask_once(key, body):
+                world.kernel.start(self.ask_once(key, order), world.kernel.world)
+            if await self.ask_once(key, order):
                 return
             await world.kernel.sleep(world.random.uniform(0.1, 1.5))
 
-    async def ask_once(self, key: str, body: tuple[str, int, bool]) -> bool:
+    async def ask_once(self, key: str, order: front.Order) -> bool:
         """One request; whether there is no need for another."""
         try:
-            task = await self.world.network.ask(front.create, self.name, key, body)
+            task = await self.world.network.ask(front.create, self.name, key, order)
         except (Lost, Unavailable):
             return False
         except Conflict as error:
@@ -71,9 +72,11 @@ class User:
         except NotFound:
             return True
         except Invalid as error:
+            if order.large and error.code == "does_not_fit":
+                return True
             assert error.code == "unknown_model", f"creating was refused: {error.code}"
             return self.world.calm
-        self.world.tell("%s has task %s (%s%s)", self.name, task, body[0], ", poison" if body[2] else "")
+        self.world.tell("%s has task %s: %s", self.name, task, order)
         self.world.watch.accepted(task, self.name, key)
         if task not in self.known:
             self.known.append(task)

@@ -37,6 +37,7 @@ class Work:
         self.lease = assign.lease
         self.task = assign.task
         self.poison = POISON in assign.inputs[0].url
+        self.good = assign.inputs[0].sha256  # of a result that is as its source
         self.session = session
         self.begun_at = now
         self.ending: Result | Failed | None = None
@@ -118,8 +119,8 @@ class Instance:
         self.wire, self.connected, self.ended = wire, False, Promise(self.world.kernel)
         wire.send(Hello(
             n=1, protocol=1, worker=self.worker.name, instance=self.life.name, slots=self.plan.slots,
-            models=[Model(name=name) for name in self.plan.models], running=list(self.works),
-            last_seen=self.outbox.heard,
+            models=[Model(name, max_pixels=self.plan.max_pixels) for name in self.plan.models],
+            running=list(self.works), last_seen=self.outbox.heard,
         ))
         self.world.kernel.after(WELCOME_S, partial(self.check_welcome, wire))
         code = await self.ended
@@ -272,7 +273,8 @@ class Instance:
     async def hand_in(self, work: Work) -> None:
         """Upload the result and report it."""
         random = self.world.random
-        sha256 = random.choice((TOO_SHORT, BROKEN)) if self.worker.has("careless") and self.world.chance(0.4) else GOOD
+        careless = self.worker.has("careless") and self.world.chance(0.4)
+        sha256 = random.choice((TOO_SHORT, BROKEN)) if careless else work.good
         while not work.dropped:
             try:
                 upload = await self.world.network.ask(front.upload, work.lease, sha256)

@@ -69,6 +69,7 @@ class World:
         self.network = Network(self)
         self.hub: SimulatedHub | None = None
         self.hub_number = 0
+        self.plans = {plan.name: plan for plan in self.plan.workers}
         self.workers = [Worker(self, plan) for plan in self.plan.workers]
         self.users = [User(self, f"u{number}") for number in range(1, self.plan.users + 1)]
         self.tasks_left = self.plan.tasks

@@ -126,7 +126,7 @@ export default {
   "phase.upload": "Delivering the result",
   "phase.none": "Getting ready",
 
-  "blocked.no_worker_for_model": "No worker with this model is online. The task starts as soon as one joins.",
+  "blocked.no_worker_for_model": "No worker that can do this is online. The task starts as soon as one joins.",
   "blocked.all_busy": "All workers are busy. The task starts as soon as one is free.",
   "blocked.your_limit": "You have as many tasks running as you may. This one follows.",
   "blocked.paused": "The workers for this model are paused.",

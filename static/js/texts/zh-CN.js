@@ -126,7 +126,7 @@ export default {
   "phase.upload": "正在传回结果",
   "phase.none": "正在准备",
 
-  "blocked.no_worker_for_model": "暂无支持此模型的在线服务，一旦有服务接入就会开始。",
+  "blocked.no_worker_for_model": "暂无可处理此任务的在线服务，一旦有服务接入就会开始。",
   "blocked.all_busy": "所有服务都在忙，一有空闲就会开始。",
   "blocked.your_limit": "您同时运行的任务已达上限，此任务随后开始。",
   "blocked.paused": "此模型的服务已暂停。",

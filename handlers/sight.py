@@ -83,17 +83,22 @@ def known(rooms: Rooms, user: User, name: str) -> Topic | None:
 async def find(rooms: Rooms, user: User, name: str) -> tuple[Topic, Snapshot]:
     """The topic of that name and a function that makes its snapshot at once.
 
+    What the store says may be newer than what was shown: the events of that are awaited, so that none comes after it.
+
     Raises:
         NotFound: there is none for this user.
+        Unavailable: the database does not answer.
     """
     runner = rooms.runner
     if name == MINE:
         mine, found = runner.topics.get(MINE, user.id), await rooms.store.page(Task, SNAPSHOT, owner=user.id)
+        await runner.carry_out([])
         return mine, lambda: {"items": [
             runner.view(task) for task in runner.shown.snapshot(found, user.id, SNAPSHOT)
         ]}
     if name == ADMIN and user.role == "admin":
         everybody, newest = runner.topics.get(ADMIN), await rooms.store.page(Task, SNAPSHOT)
+        await runner.carry_out([])
         return everybody, lambda: {"items": [
             {"owner": task.owner} | runner.view(task) for task in runner.shown.snapshot(newest, None, SNAPSHOT)
         ]}
@@ -101,4 +106,5 @@ async def find(rooms: Rooms, user: User, name: str) -> tuple[Topic, Snapshot]:
     task = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
     if task is None or task.owner != user.id:
         raise NotFound("there is no such topic")
+    await runner.carry_out([])
     return runner.topic(id), lambda: runner.view(task)

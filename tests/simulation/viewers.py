@@ -96,7 +96,7 @@ class Viewer:
                 self.see(event)
         else:
             self.world.seen["viewer began anew"] += 1
-            self.show({view["id"]: {**view, "epoch": reply["epoch"], "snapshot": True} for view in reply["snapshot"]["items"]})
+            self.show({view["id"]: {**view, "epoch": reply["epoch"]} for view in reply["snapshot"]["items"]})
         cursor = f"{reply['epoch']}:{reply['offset']}"
         if reply["recovered"]:
             self.expect(self.cursor == cursor, f"recovered up to {self.cursor}, the topic is at {cursor}")
@@ -110,7 +110,7 @@ class Viewer:
         self.picture = picture
 
     def see(self, event: dict[str, Any]) -> None:
-        """An event is the next one, and newer than what is shown; a snapshot may have the first one's news already."""
+        """An event is the next one, and newer than what is shown."""
         epoch, _, offset = (self.cursor or "").rpartition(":")
         here = f"{event['epoch']}:{event['offset']}"
         first = event["data"]["first"] if event["type"] == MERGED else event["offset"]
@@ -125,7 +125,7 @@ class Viewer:
             return
         known = self.picture.get(id)
         if known is not None:
-            same = known["snapshot"] or event["type"] == UPDATED  # already in the snapshot, or news of its place in line
+            same = event["type"] == UPDATED  # news of its place in line
             newer = data["version"] > known["version"] - same or self.world.disk.late_writes
             self.expect(newer, f"{event['type']} of {id} is older than what was shown")
             self.expect(known["state"] != COMPLETED, f"{id} was completed and is now {event['type']}")
@@ -134,7 +134,7 @@ class Viewer:
             if known is not None and known["attempt"] == data["attempt"] and known["state"] == "processing":
                 back = known["epoch"] == epoch and data["progress"] < known["progress"]
                 self.expect(not back, f"progress of {id} went back")
-        self.picture[id] = {**(known or {}), **data, "epoch": epoch, "snapshot": False}
+        self.picture[id] = {**(known or {}), **data, "epoch": epoch}
 
     def expect(self, holds: bool, otherwise: str) -> None:
         if not holds:

@@ -56,7 +56,7 @@ class Pending(AdminEndpoint):
             if task.state is State.WAITING and (after is None or task.id > after)
         )
         found = heapq.nsmallest(limit, waiting, key=lambda task: task.id)
-        self.answer_list(await self.shown(found), limit, found[-1].id if found else None)
+        self.answer_list(await self.shown(found), found, limit)
 
 
 class AllTasks(AdminEndpoint):
@@ -72,7 +72,7 @@ class AllTasks(AdminEndpoint):
         if (owner := self.get_query_argument("owner", None)) is not None:
             equal["owner"] = owner
         found = await self.rooms.store.page(Task, limit, before, **equal)
-        self.answer_list(await self.shown(found), limit, found[-1].id if found else None)
+        self.answer_list(await self.shown(await self.rooms.runner.catch_up(found)), found, limit)
 
 
 class AnyTask(AdminEndpoint):
@@ -127,7 +127,7 @@ class Users(AdminEndpoint):
     async def get(self) -> None:
         limit, before = self.page_arguments()
         found = await self.rooms.store.page(User, limit, before)
-        self.answer_list([user_view(user) for user in found], limit, found[-1].id if found else None)
+        self.answer_list([user_view(user) for user in found], found, limit)
 
 
 class OneUser(AdminEndpoint):

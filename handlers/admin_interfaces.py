@@ -114,7 +114,7 @@ class AllInterfaces(InterfaceEndpoint):
         page = [record for record in records if after is None or record.id > after][:limit]
         counts = await asyncio.gather(*[self.counts(record) for record in page])
         items = [view(self.rooms, record, counted) for record, counted in zip(page, counts, strict=True)]
-        self.answer_list(items, limit, page[-1].id if page else None)
+        self.answer_list(items, page, limit)
 
     async def counts(self, record: Interface) -> dict[str, int]:
         """How many tasks that this service had last have ended, by state."""

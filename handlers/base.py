@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from hashlib import sha256
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
@@ -207,9 +208,9 @@ class Endpoint(Answering):
                 return
         self.write(data)
 
-    def answer_list(self, items: list[Any], limit: int, last_id: str | None) -> None:
-        """A list answer: `next` is null where this was the last page."""
-        self.answer({"items": items, "next": last_id if len(items) == limit else None})
+    def answer_list(self, items: list[Any], page: Sequence[Any], limit: int) -> None:
+        """A list answer made of a `page` of at most `limit` records; `next` is null where that was the last one."""
+        self.answer({"items": items, "next": page[-1].id if len(page) == limit else None})
 
 
 class NoSuchPlace(Endpoint):

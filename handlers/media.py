@@ -24,7 +24,7 @@ class Collection(UserFiles):
         found = await self.rooms.store.page(Media, limit, before, owner=self.user.id, purpose=self.purpose)
         wall = self.rooms.clock.wall()
         views = [self.rooms.views.media(record, wall) for record in found]
-        self.answer_list(views, limit, found[-1].id if found else None)
+        self.answer_list(views, found, limit)
 
 
 class Item(Endpoint):

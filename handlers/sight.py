@@ -83,28 +83,23 @@ def known(rooms: Rooms, user: User, name: str) -> Topic | None:
 async def find(rooms: Rooms, user: User, name: str) -> tuple[Topic, Snapshot]:
     """The topic of that name and a function that makes its snapshot at once.
 
-    What the store says may be newer than what was shown: the events of that are awaited, so that none comes after it.
-
     Raises:
         NotFound: there is none for this user.
-        Unavailable: the database does not answer.
     """
     runner = rooms.runner
     if name == MINE:
-        mine, found = runner.topics.get(MINE, user.id), await rooms.store.page(Task, SNAPSHOT, owner=user.id)
-        await runner.carry_out([])
-        return mine, lambda: {"items": [
-            runner.view(task) for task in runner.shown.snapshot(found, user.id, SNAPSHOT)
+        mine = await runner.catch_up(await rooms.store.page(Task, SNAPSHOT, owner=user.id))
+        return runner.topics.get(MINE, user.id), lambda: {"items": [
+            runner.view(task) for task in runner.shown.snapshot(mine, user.id, SNAPSHOT)
         ]}
     if name == ADMIN and user.role == "admin":
-        everybody, newest = runner.topics.get(ADMIN), await rooms.store.page(Task, SNAPSHOT)
-        await runner.carry_out([])
-        return everybody, lambda: {"items": [
+        newest = await runner.catch_up(await rooms.store.page(Task, SNAPSHOT))
+        return runner.topics.get(ADMIN), lambda: {"items": [
             {"owner": task.owner} | runner.view(task) for task in runner.shown.snapshot(newest, None, SNAPSHOT)
         ]}
     kind, id = name[:len(OWN)], name[len(OWN):]
-    task = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
-    if task is None or task.owner != user.id:
-        raise NotFound("there is no such topic")
-    await runner.carry_out([])
-    return runner.topic(id), lambda: runner.view(task)
+    stored = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
+    if stored is not None and stored.owner == user.id:
+        for task in await runner.catch_up([stored]):
+            return runner.topic(id), lambda: runner.view(task)
+    raise NotFound("there is no such topic")

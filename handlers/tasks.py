@@ -27,8 +27,8 @@ class Tasks(Endpoint):
             raise Invalid(f"state is one of {', '.join(State)}", code="bad_query")
         equal = {"owner": self.user.id} | ({"state": state} if state else {})
         found = await self.rooms.store.page(Task, limit, before, **equal)
-        await self.rooms.runner.carry_out([])  # their cursors are not to be older than what is told of them
-        self.answer_list([self.rooms.runner.view(task) for task in found], limit, found[-1].id if found else None)
+        views = [self.rooms.runner.view(task) for task in await self.rooms.runner.catch_up(found)]
+        self.answer_list(views, found, limit)
 
     async def post(self) -> None:
         headers = self.request.headers
@@ -69,7 +69,9 @@ class TaskEndpoint(Endpoint):
 
 class OneTask(TaskEndpoint):
     async def get(self, id: str) -> None:
-        self.answer(self.rooms.runner.view(await self.owned(id)))
+        for task in await self.rooms.runner.catch_up([await self.owned(id)]):
+            return self.answer(self.rooms.runner.view(task))
+        raise NotFound("there is no such task")
 
     async def delete(self, id: str) -> None:
         task = await self.owned(id)

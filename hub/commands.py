@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
-from msgspec.structs import replace
 import structlog
+from msgspec.structs import replace
 
 from handlers.outbound import check_address
 from store import environment, system

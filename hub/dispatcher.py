@@ -8,18 +8,19 @@ their models and the tasks that they may not have, not on how many tasks wait.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 
 from .fairness import FairQueue, Key, Shares, Turn, order
 from .session import WorkerSession
 from .task import Task
-from .verdict import misfit
 
 LEFT_OUT_S = 5.0  # seconds for which a worker that let an offer pass is not offered that task again
 PREFER_S = 2.0  # seconds for which a task is kept for a worker that has its model loaded and no slot free
 LOOKED_AT = 50  # tasks, and owners, that are passed over for one worker before it is left idle for a moment
+LARGE = 10_000  # tasks that are too large for it, and are passed over beside those
+PASS_S = 1.0  # seconds for which a worker is not asked again where too many were
 
 
 class Dispatcher:
@@ -141,12 +142,12 @@ class Dispatcher:
             if queue.size and model in having:
                 able |= having[model]
                 waiting += queue.size
-        warm: dict[str, int] = {}
+        warm: dict[str, list[WorkerSession]] = {}
         free: list[tuple[int, WorkerSession]] = []
         for session in able.values():
             if session.usable:
                 if session.warm:
-                    warm[session.warm] = warm.get(session.warm, 0) + session.slots
+                    warm.setdefault(session.warm, []).append(session)
                 if slots := session.free:
                     free.append((slots, session))
         for slots, session in sorted(free, key=lambda each: -each[0]):
@@ -157,16 +158,18 @@ class Dispatcher:
                 pairs.append((task, session))
         return pairs
 
-    def take(self, session: WorkerSession, warm: Mapping[str, int], now: float) -> Task | None:
+    def take(
+        self, session: WorkerSession, warm: Mapping[str, Sequence[WorkerSession]], now: float
+    ) -> Task | None:
         """The best waiting task for one worker, taken out of the queue, or None.
 
-        `warm` says by model how many slots there are with it loaded.
+        `warm` says by model which workers have it loaded.
         """
         best: tuple[Turn, Key, Task] | None = None
         for model in session.models:
             queue = self.queues.get(model)
-            if queue is not None and queue.size:
-                found = self.first(model, session, 0 if session.warm == model else warm.get(model, 0), now)
+            if queue is not None and queue.size and session.passing.get(model, 0.0) <= now:
+                found = self.first(model, session, () if session.warm == model else warm.get(model, ()), now)
                 if found is not None and (best is None or (found[0][0], found[1]) < (best[0][0], best[1])):
                     best = found
         if best is None:
@@ -178,23 +181,41 @@ class Dispatcher:
         return task
 
     def first(
-        self, model: str, session: WorkerSession, warm: int, now: float
+        self, model: str, session: WorkerSession, warm: Sequence[WorkerSession], now: float
     ) -> tuple[Turn, Key, Task] | None:
         """The first task of a model that this worker may be offered, behind its owner's turn; it stays queued.
 
-        `warm` slots elsewhere have the model loaded: while no more tasks wait than that, each is kept for them, for a
-        bounded time. With more, the first goes at once, so that none behind it begins before it.
+        The `warm` ones elsewhere have the model loaded: while no more tasks wait than they have slots, each that they
+        take is kept for them, for a bounded time. With more, the first goes at once, so that none behind it begins
+        before it.
         """
-        queue, limits = self.queues[model], session.models[model]
-        keep, limited = queue.size <= warm, limits.max_pixels or limits.max_frames
-        with closing(queue.users()) as users:
-            for turn, user in islice(users, LOOKED_AT):
-                for task in islice(queue.lines[user], LOOKED_AT):
-                    barred = self.left_out.get(task.id)
-                    if limited and misfit(limits, task.video.facts) is not None:
+        waiting = self.queues[model].size
+        with closing(self.fitting(model, session, now)) as tasks:
+            for turn, task in tasks:
+                barred = self.left_out.get(task.id)
+                if barred is None and warm and waiting <= sum(other.slots for other in warm if other.takes(task)):
+                    if self.kept.setdefault(task.id, now + PREFER_S) > now:
                         continue
-                    if barred is None and keep and self.kept.setdefault(task.id, now + PREFER_S) > now:
-                        continue
-                    if barred is None or barred.get(session.worker, now) <= now:
-                        return turn, order(task), task
+                if barred is None or barred.get(session.worker, now) <= now:
+                    return turn, order(task), task
         return None
+
+    def fitting(self, model: str, session: WorkerSession, now: float) -> Generator[tuple[Turn, Task], None, None]:
+        """The tasks of a model that are not too large for this worker, in their turns, as far as is looked."""
+        queue, owners, large = self.queues[model], 0, 0
+        with closing(queue.users()) as users:
+            for turn, user in users:
+                looked_at = 0
+                for task in queue.lines[user]:
+                    if session.takes(task):
+                        yield turn, task
+                        looked_at += 1
+                    else:
+                        large += 1
+                    if looked_at == LOOKED_AT or large == LARGE:
+                        break
+                owners += looked_at > 0
+                if owners == LOOKED_AT or large == LARGE:
+                    break
+        if large > LOOKED_AT:
+            session.passing[model] = now + PASS_S

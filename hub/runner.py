@@ -200,6 +200,16 @@ class Runner:
         except TimeoutError:
             raise Unavailable("the database does not answer, try again soon") from None
 
+    async def catch_up(self, found: Sequence[Task]) -> list[Task]:
+        """Wait until viewers were shown what the store has just said of these tasks; those that were not deleted since.
+
+        What is stored may not be shown yet, and then its events are still to come. Where the store takes nothing for so
+        long that nobody can wait for that, an event may come twice.
+        """
+        with suppress(Unavailable):
+            await self.carry_out([])
+        return [task for task in found if not self.shown.gone(task.id)]
+
     def check_ready(self) -> None:
         """Refuse work that could not be made durable now.
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from .messages import Assign, Hello, Message, Model, encode
 from .task import Task
+from .verdict import misfit
 
 OUTBOX = 1024  # messages kept for a worker that does not acknowledge
 
@@ -41,7 +42,8 @@ class WorkerSession:
     `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
     the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
     maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
-    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word.
+    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word. `passing` says by model until
+    when (seconds) it passes, since nothing near the front of that line is of its size.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -58,6 +60,7 @@ class WorkerSession:
         self.stopping: dict[str, float] = {}
         self.warm = ""
         self.paused = False
+        self.passing: dict[str, float] = {}
         self.seen = hello.n
         self.last_number = self.acknowledged = 0
         self.outbox: deque[Message] = deque()
@@ -69,6 +72,7 @@ class WorkerSession:
         """Take over what the worker says it can do."""
         self.models = {model.name: model for model in hello.models}
         self.slots = hello.slots
+        self.passing.clear()
 
     @property
     def usable(self) -> bool:
@@ -81,6 +85,11 @@ class WorkerSession:
         if not self.usable:
             return 0
         return max(0, self.slots - len(self.offers) - len(self.leases) - len(self.stopping))
+
+    def takes(self, task: Task) -> bool:
+        """Whether the worker has the task's model for a video of that size."""
+        model = self.models.get(task.model)
+        return model is not None and misfit(model, task.video.facts) is None
 
     def begin(self, lease_id: str, task: Task) -> None:
         """The worker gets a lease, and loads that task's model for it."""

@@ -50,6 +50,10 @@ class Shown:
         ended = self.lately.get(task.id)
         return ended if ended is not None and ended.version > task.version else task
 
+    def gone(self, task_id: str) -> bool:
+        """Whether viewers were told lately that a task is no more, whatever the store said when it was read."""
+        return self.lately.get(task_id, self) is None
+
     def snapshot(self, found: Iterable[Task], owner: str | None, most: int) -> list[Task]:
         """The newest tasks of an owner (None: of everybody), `most` at most, as viewers may see them.
 

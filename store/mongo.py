@@ -30,10 +30,10 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # calls under way: the drivers' pools are not first come, first served, this queue is
-ABREAST, PORTION = 3, 16  # portions of a commit that are written at the same time, and changes that make one
+ABREAST, PORTION = 3, 64  # portions of a commit that are written at the same time, and changes that make one
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 BUILD_S = 600.0  # seconds for one index
-DUPLICATE_KEY = 11000
+DUPLICATE_KEY, INDEX_NOT_FOUND = 11000, 27
 ORDER = list(KINDS)
 CLIENT_OPTIONS: dict[str, Any] = {
     "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
@@ -95,9 +95,6 @@ class MongoStore:
     async def prepare(self) -> None:
         """Make the indexes; those that exist are left alone, new ones over many documents may take minutes."""
         for kind, place in KINDS.items():
-            existing = await self.ask(self.collections[kind].index_information)
-            for name in existing.keys() & set(place.outdated):
-                await self.ask(lambda: self.collections[kind].drop_index(name))
             for index in place.indexes:
                 options: dict[str, Any] = {"unique": index.unique}
                 if index.where is not None:
@@ -106,6 +103,17 @@ class MongoStore:
                     options["expireAfterSeconds"] = 0
                 with pymongo.timeout(BUILD_S):
                     await self.ask(lambda: self.collections[kind].create_index(list(index.fields), **options), BUILD_S)
+            existing = await self.ask(self.collections[kind].index_information)
+            for name in existing.keys() & set(place.outdated):
+                await self.drop_index(kind, name)
+
+    async def drop_index(self, kind: type[Any], name: str) -> None:
+        """Drop an index; harmless where somebody else has just done so."""
+        try:
+            await self.ask(lambda: self.collections[kind].drop_index(name))
+        except Unavailable as error:
+            if getattr(error.__cause__, "code", None) != INDEX_NOT_FOUND:
+                raise
 
     async def server_version(self) -> str:
         """The server's version, such as "6.0.5"."""

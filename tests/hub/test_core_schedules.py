@@ -13,7 +13,6 @@ from itertools import count
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from msgspec.structs import replace as replace_task
 
 from hub.core import Core
 from hub.effects import Close, Effect, Save, Send, Verify
@@ -101,7 +100,7 @@ class Day:
         self.verifies: list[Verify] = []
         self.reads: dict[str, Task] = {}
         self.killed = False
-        self.ledger.shown = {id: replace_task(task, progress=0.0) for id, task in self.ledger.shown.items()}
+        self.ledger.shown = {id: replace(task, progress=0.0) for id, task in self.ledger.shown.items()}
         for worker in self.workers:
             worker.connected, worker.offers = False, []
         records = list(self.ledger.stored.values())

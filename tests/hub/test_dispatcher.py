@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from hub.dispatcher import LEFT_OUT_S, LOOKED_AT, PREFER_S, Dispatcher
+from hub.dispatcher import LEFT_OUT_S, LOOKED_AT, PASS_S, PREFER_S, Dispatcher
 from hub.messages import Model
 from hub.session import Phase, WorkerSession
 from hub.task import Task
 
 from .world import FACTS, SOURCE, START, a_hello, a_task, lines_run
+
+LITTLE = replace(SOURCE, facts=replace(FACTS, height=359))
 
 
 def a_worker(name: str = "w1", models: Sequence[str] = ("m",), slots: int = 1) -> WorkerSession:
@@ -73,13 +75,44 @@ def test_a_task_goes_only_where_its_model_is() -> None:
 
 
 def test_a_task_goes_only_where_its_video_fits() -> None:
-    large, small = a_worker("large"), a_worker("small", slots=4)
-    small.models["m"] = Model("m", max_pixels=640 * 360 - 1)
-    little = replace(SOURCE, facts=replace(FACTS, height=359))
     dispatcher = with_tasks("a", "b")
-    dispatcher.add(a_task("c", video=little), START)
-    assert pairs(dispatcher, large, small) == [("c", "small"), ("a", "large")]
-    assert pairs(dispatcher, small) == []
+    dispatcher.add(a_task("c", video=LITTLE), START)
+    assert pairs(dispatcher, a_worker("large"), small()) == [("c", "small"), ("a", "large")]
+    assert pairs(dispatcher, small()) == []
+
+
+def small(name: str = "small", slots: int = 4) -> WorkerSession:
+    """A worker for pictures of less than 640 x 360."""
+    return WorkerSession(name, a_hello(name, [Model("m", max_pixels=640 * 360 - 1)], slots=slots), START)
+
+
+def test_what_is_too_large_for_a_worker_hides_nothing_behind_it() -> None:
+    dispatcher = with_tasks(*(f"{number:03}" for number in range(LOOKED_AT + 1)))
+    for number in range(LOOKED_AT + 1):
+        dispatcher.add(a_task(f"large {number}", owner=f"u{number}"), START)
+    dispatcher.add(a_task("little", video=LITTLE), START)
+    dispatcher.add(a_task("his", owner="zoe", video=LITTLE), START)
+    assert {task for task, _ in pairs(dispatcher, small())} == {"little", "his"}
+
+
+def test_a_worker_for_which_all_is_too_large_looks_only_now_and_then() -> None:
+    dispatcher = with_tasks(*(f"{number:03}" for number in range(LOOKED_AT + 1)))
+    worker = small()
+    assert pairs(dispatcher, worker) == []
+    dispatcher.add(a_task("little", video=LITTLE), START)
+    assert pairs(dispatcher, worker, now=START + PASS_S / 2) == []
+    assert pairs(dispatcher, worker, now=START + PASS_S) == [("little", "small")]
+
+
+def test_a_task_is_not_kept_for_a_worker_that_does_not_take_it() -> None:
+    loaded = small()
+    loaded.warm = "m"
+    assert pairs(with_tasks("a"), loaded, a_worker("cold")) == [("a", "cold")]
+    dispatcher = a_dispatcher()
+    dispatcher.add(a_task("little", video=LITTLE), START)
+    loaded.leases["l"] = loaded.leases["l2"] = "x"
+    loaded.slots = 2
+    assert pairs(dispatcher, loaded, a_worker("cold")) == []
 
 
 def test_the_best_of_all_models_of_a_worker_is_taken_and_the_others_keep_their_place() -> None:

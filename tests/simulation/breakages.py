@@ -257,6 +257,17 @@ def stale_snapshot() -> Iterator[None]:
 
 
 @breakage
+def early_snapshot() -> Iterator[None]:
+    """A snapshot does not wait for the events of what it holds."""
+
+    async def catch_up(self: Runner, found: Sequence[Task]) -> list[Task]:
+        return list(found)
+
+    with patch.object(Runner, "catch_up", catch_up):
+        yield
+
+
+@breakage
 def one_look() -> Iterator[None]:
     """What the process before had asked for and was written late is never looked for."""
 

@@ -10,13 +10,14 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 import pytest_asyncio
 
 from hub.errors import DiskFull, NotFound
 from hub.media import Purpose
-from store.drawing import InOrder
+from store.drawing import BUFFER, THREADS, Drawer
 from store.files import Files
 from store.hashes import WORTH
 from store.incoming import Incoming
@@ -184,18 +185,33 @@ async def test_no_descriptor_is_left_of_drawing(files: Files, ends: Ends) -> Non
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_job_that_has_failed_is_not_done_with_what_comes_after() -> None:
-    """A later piece in the place of an earlier one would make a file of the right size and the wrong bytes."""
-    calls = []
+async def test_a_job_that_has_failed_is_not_done_with_what_comes_after() -> None:
+    """A later piece in the place of an earlier one would make a file of the right size and the wrong bytes.
+
+    Nobody else gets the buffers while another job still has one of them.
+    """
+    drawer, further, let_go = Drawer(), Event(), Event()
+    calls: list[int] = []
 
     def write(at: int, piece: memoryview) -> None:
         calls.append(at)
-        if at == 2:
+        if at:
+            assert further.wait(10)
             raise OSError(errno.EIO, "the disk is broken")
 
-    step = InOrder(write)
-    step(0, memoryview(b"ab"))
-    with pytest.raises(OSError):
-        step(2, memoryview(b"cd"))
-    step(4, memoryview(b"ef"))
-    assert calls == [0, 2]
+    def hash_on(at: int, piece: memoryview) -> None:
+        if at == 2 * BUFFER:
+            further.set()
+            assert let_go.wait(10)
+
+    zeros = os.open("/dev/zero", os.O_RDONLY)
+    drawing = drawer.submit(drawer.draw, zeros, 8 * BUFFER, 0, [write, hash_on])
+    assert await asyncio.to_thread(further.wait, 10)
+    await asyncio.wait([drawing], timeout=0.05)
+    assert not drawing.done() and drawer.idle == THREADS - 1
+    let_go.set()
+    with pytest.raises(OSError, match="the disk is broken"):
+        await drawing
+    assert calls == [0, BUFFER] and drawer.idle == THREADS
+    drawer.close()
+    os.close(zeros)

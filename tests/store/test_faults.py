@@ -138,6 +138,21 @@ async def test_fault_4_a_call_that_fails_is_unavailable_and_the_next_one_is_clea
         client.close()
 
 
+async def test_fault_28_a_reading_that_is_lost_in_its_middle_is_said_and_the_next_one_is_whole(own: Servers) -> None:
+    """The server forgets where a cursor was (286, as of a change stream); never does a part pass for the whole."""
+    async with own.node(own.ports[0]) as admin:
+        client = connect(own.uri)
+        store = MongoStore(client, f"faults_{new_id()}", "this-hub")
+        await store.prepare()
+        await store.commit([Save(a_task(f"task-{number:03}"), 0) for number in range(300)])
+        data = {"failCommands": ["getMore"], "errorCode": 286}
+        await admin.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+        with pytest.raises(Unavailable):
+            await store.page(Task, 1000)
+        assert len(await store.page(Task, 1000)) == 300
+        client.close()
+
+
 async def answered(call: Callable[[], Awaitable[Any]]) -> Any:
     """Ask until there is an answer: the driver looks for its primary anew, and takes some seconds."""
     async with asyncio.timeout(30):

@@ -16,7 +16,7 @@ from tests.browser.test_admin import errand, sign_in
 pytestmark = pytest.mark.browser
 
 A_MOMENT_IN_DAYS = "0.000001"
-WORK_MS, FIRST_ROUND_MS = 120_000, 90_000
+WORK_MS, FIRST_ROUND_MS, RELOAD_MS = 120_000, 90_000, 20_000
 
 
 async def tidied(hub: HubProcess) -> str:
@@ -45,7 +45,7 @@ async def test_a_result_says_until_when_it_is_kept_and_then_that_it_is_gone(scre
     await expect(task.locator('[data-part="words"]')).to_contain_text("kept until")
     assert "removed result of task" in await tidied(hub)
     await page.reload()
-    await expect(task.locator('[data-part="words"]')).to_contain_text("was removed")
+    await expect(task.locator('[data-part="words"]')).to_contain_text("was removed", timeout=RELOAD_MS)
     await expect(task.locator('[data-part="show"]')).to_be_hidden()
     await expect(task.locator('[data-part="download"]')).to_be_hidden()
     await expect(step(page, "video").locator(".chosen .name")).to_have_text("man-webcam.mp4")

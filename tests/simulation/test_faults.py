@@ -12,7 +12,7 @@ import pytest
 from .plan import Plan, draw
 from .world import World
 
-DAYS, STEPS = 40, 400
+DAYS, STEPS = 60, 400
 
 
 def days_with(*faults: str) -> Counter[str]:

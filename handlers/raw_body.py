@@ -28,7 +28,7 @@ from hub.errors import HubError
 ENABLED = sys.platform == "linux"  # whose calls these are
 LEAST = 256 * 1024  # bytes of a body that are worth it
 STEP = 8 * 1024 * 1024  # bytes that Tornado may have read along with the headers, at most at a time
-GATHER = 1024 * 1024  # bytes that are worth a thread's turn: they fill its buffer,
+GATHER = 1024 * 1024  # bytes that are worth a thread's turn, and a write of their own,
 GATHER_S = 0.02  # and seconds after which fewer are
 FLOW = 64 * 1024  # bytes for which the thread goes on while it fills a buffer
 

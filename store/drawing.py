@@ -21,12 +21,12 @@ from time import monotonic
 from typing import ParamSpec, TypeVar
 
 THREADS = 4  # that receive: while some wait for the disk or for a hash, others fill their buffers
-BUFFER = 1024 * 1024  # bytes; smaller ones are slower to write, larger ones no faster
+BUFFER = 2 * 1024 * 1024  # bytes; each is handed to a thread for each job, which with smaller ones costs more
 DEPTH = 3  # buffers of a thread: with two, who receives waits for the slower of those who write and hash
 JOBS = 4  # that can be done with a piece: it is written and hashed, in up to three ways
 BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
 WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them
-TURN = 64 * BUFFER  # bytes after which a thread turns to another upload,
+TURN = 32 * BUFFER  # bytes after which a thread turns to another upload,
 TURN_S = 0.06  # and seconds
 PATIENCE_MS = 1  # for which a thread waits for a sender who has just filled a buffer
 

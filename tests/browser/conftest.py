@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 MEDIA = ROOT / "tests" / "media"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,9 +33,7 @@ class HubProcess:
     """`python -m hub run --local-worker` on a free port with a folder of its own; can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         self.log = folder / "hub.log"
         self.process: subprocess.Popen[bytes] | None = None

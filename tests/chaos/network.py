@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Protocol
 
+from tests.ports import free_port
+
 from .proxy import Proxy
 
 FREE_NET = IPv4Network("198.18.0.0/15")  # for tests of networks (RFC 2544)
 numbers = count(8 * os.getpid())
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Cable(Protocol):

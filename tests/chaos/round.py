@@ -18,9 +18,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.ports import free_port
+
 from . import checks
 from .nemesis import KILLS, Nemesis, plan
-from .network import FREE_NET, Cable, NamespaceCable, ProxyCable, free_port, namespaces_are_permitted
+from .network import FREE_NET, Cable, NamespaceCable, ProxyCable, namespaces_are_permitted
 from .processes import Supervised, left_behind
 from .users import Caller, Told, User
 from .viewers import Viewer

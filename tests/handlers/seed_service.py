@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,16 +22,10 @@ from hub.__main__ import Hub
 from hub.effects import Save
 from hub.ids import new_id
 from hub.interface import Interface, hash_token, new_token
+from tests.ports import free_port
 from tests.handlers.running import Answer, Api, Person, Place, eventually, fine, refused, running_hub
 
 WORD = "another secret of the tests"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def settings(**changes: str) -> dict[str, str]:

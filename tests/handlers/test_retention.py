@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -26,6 +25,7 @@ from store.space import Space
 from tests.handlers.fake_worker import worker
 from tests.handlers.running import Api, eventually, fine, one_loop, refused, settings_for, small_video
 from tests.handlers.test_live import page
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,9 +187,7 @@ class Doomed:
     """A hub in a process of its own that ends, as by kill -9, right before or after it records or forgets a file."""
 
     def __init__(self, mongo_uri: str, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self.uri, self.folder, self.database = mongo_uri, folder, f"doomed_{new_id()}"
         self.token = ""
         self.process: subprocess.Popen[bytes] | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -27,9 +28,7 @@ class HubProcess:
 @asynccontextmanager
 async def hub_process(folder: Path, **settings: str) -> AsyncIterator[HubProcess]:
     """A hub that has said where it is; what still runs at the end is told to stop."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **os.environ, "PORT": str(port), "DATA_DIR": str(folder / "data"), "NODE_ENV": "development",
         "UPLOAD_VIDEOS_DIR": str(folder / "v"), "UPLOAD_BACKGROUNDS_DIR": str(folder / "b"),

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.ids import new_id
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
@@ -97,9 +97,3 @@ class HubProcess:
     def words(self) -> list[dict[str, Any]]:
         """What it has logged of level warning or above."""
         return [line for line in self.log.read_text().splitlines() if "[error" in line or "[warning" in line]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

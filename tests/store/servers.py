@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +13,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from store import system
+from tests.ports import free_port
 
 SET = "test"
 OPTIONS = (
@@ -22,13 +22,6 @@ OPTIONS = (
     "--setParameter", "diagnosticDataCollectionEnabled=false",
     "--setParameter", "enableTestCommands=1",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:

@@ -6,9 +6,9 @@ Owns how a request is admitted. Never decides what the answer is.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec

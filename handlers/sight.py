@@ -98,8 +98,7 @@ async def find(rooms: Rooms, user: User, name: str) -> tuple[Topic, Snapshot]:
             {"owner": task.owner} | runner.view(task) for task in runner.shown.snapshot(newest, None, SNAPSHOT)
         ]}
     kind, id = name[:len(OWN)], name[len(OWN):]
-    stored = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
-    if stored is not None and stored.owner == user.id:
-        for task in await runner.catch_up([stored]):
-            return runner.topic(id), lambda: runner.view(task)
-    raise NotFound("there is no such topic")
+    task = await rooms.store.get(Task, id) if kind == OWN and OBJECT_ID.fullmatch(id) else None
+    if task is None or task.owner != user.id or not await runner.catch_up([task]):
+        raise NotFound("there is no such topic")
+    return runner.topic(id), lambda: runner.view(task)

@@ -69,9 +69,10 @@ class TaskEndpoint(Endpoint):
 
 class OneTask(TaskEndpoint):
     async def get(self, id: str) -> None:
-        for task in await self.rooms.runner.catch_up([await self.owned(id)]):
-            return self.answer(self.rooms.runner.view(task))
-        raise NotFound("there is no such task")
+        task = await self.owned(id)
+        if not await self.rooms.runner.catch_up([task]):
+            raise NotFound("there is no such task")
+        self.answer(self.rooms.runner.view(task))
 
     async def delete(self, id: str) -> None:
         task = await self.owned(id)

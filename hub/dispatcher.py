@@ -193,7 +193,7 @@ class Dispatcher:
         with closing(self.fitting(model, session, now)) as tasks:
             for turn, task in tasks:
                 barred = self.left_out.get(task.id)
-                if barred is None and warm and waiting <= sum(other.slots for other in warm if other.takes(task)):
+                if barred is None and waiting <= sum(s.slots for s in warm if s.takes(model, task.video.facts)):
                     if self.kept.setdefault(task.id, now + PREFER_S) > now:
                         continue
                 if barred is None or barred.get(session.worker, now) <= now:
@@ -207,7 +207,7 @@ class Dispatcher:
             for turn, user in users:
                 looked_at = 0
                 for task in queue.lines[user]:
-                    if session.takes(task):
+                    if session.takes(model, task.video.facts):
                         yield turn, task
                         looked_at += 1
                     else:

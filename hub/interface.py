@@ -131,7 +131,7 @@ def refused(field: str, expected: str) -> Invalid:
     return Invalid(detail, fields=(FieldError(f"/{field}", "invalid", detail),))
 
 
-def offered(model: Model, others: Iterable[Model] = ()) -> OfferedModel:
+def offered(model: Model, others: Iterable[Model]) -> OfferedModel:
     """What is remembered of a model that a worker offers, beside `others` who offer it: the widest limits count."""
     offers = [model, *others]
     return OfferedModel(

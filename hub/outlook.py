@@ -129,7 +129,7 @@ class Outlooks:
         for session in self.roster.having.get(model, {}).values():
             if session.phase is not Phase.READY or not session.attached:
                 continue
-            if misfit(session.models[model], facts) is not None:
+            if not session.takes(model, facts):
                 continue
             staff.present += 1
             if not session.usable:

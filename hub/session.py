@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from .media import Facts
 from .messages import Assign, Hello, Message, Model, encode
 from .task import Task
 from .verdict import misfit
@@ -86,10 +87,10 @@ class WorkerSession:
             return 0
         return max(0, self.slots - len(self.offers) - len(self.leases) - len(self.stopping))
 
-    def takes(self, task: Task) -> bool:
-        """Whether the worker has the task's model for a video of that size."""
-        model = self.models.get(task.model)
-        return model is not None and misfit(model, task.video.facts) is None
+    def takes(self, model: str, facts: Facts) -> bool:
+        """Whether the worker has this model for a video of that size."""
+        offer = self.models.get(model)
+        return offer is not None and misfit(offer, facts) is None
 
     def begin(self, lease_id: str, task: Task) -> None:
         """The worker gets a lease, and loads that task's model for it."""

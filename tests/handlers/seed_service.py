@@ -22,8 +22,8 @@ from hub.__main__ import Hub
 from hub.effects import Save
 from hub.ids import new_id
 from hub.interface import Interface, hash_token, new_token
-from tests.ports import free_port
 from tests.handlers.running import Answer, Api, Person, Place, eventually, fine, refused, running_hub
+from tests.ports import free_port
 
 WORD = "another secret of the tests"
 

@@ -24,9 +24,9 @@ from statistics import median
 from typing import Any
 
 from .peers import servers
-from .stage import CLIP, Stage, a_hub, family_cpu_seconds, load, say_result
+from .stage import Stage, a_hub, family_cpu_seconds, load, say_result
 from .traffic import Asking, Numbers, Sending, idle_ping, receive_all, send_all, watching
-from .upload import MIB, payload_of
+from .upload import MIB, TAIL, payload_of
 
 LIMIT_S = 400.0  # no new round begins after this
 
@@ -47,13 +47,12 @@ class Source:
 
 async def uploaded(stage: Stage, size: int, senders: ProcessPoolExecutor) -> dict[str, Any]:
     """A video of that size in the hub."""
-    clip = CLIP.read_bytes()
-    async with payload_of(size, clip + (size - len(clip)).to_bytes(4) + b"free") as payload:
+    async with payload_of(size - TAIL) as payload:
         head = (
             f"POST /api/videos?name=v.mp4 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {stage.token}\r\n"
             f"Content-Type: video/mp4\r\nContent-Length: {size}\r\n\r\n"
         )
-        sending = Sending(stage.port, head.encode(), payload.path, size, b"")
+        sending = Sending(stage.port, head.encode(), payload.path, payload.size, bytes(TAIL))
         _, [(status, body)] = await asyncio.get_running_loop().run_in_executor(senders, send_all, [sending])
     if status != 201:
         raise RuntimeError(f"the video was not taken: {body[:300]!r}")

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -244,7 +244,7 @@ async def measure(quick: bool, only: str, chosen: tuple[str, ...]) -> dict[str, 
             peers = [other for other in peers if other != peer]
     seconds, crowd, large, held = (1.5, 300, 1000, 1000) if quick else (5.0, 1000, 5000, 10_000)
     few = tuple(peer for peer in ("hub", "tornado") if peer in peers)
-    scenes = {
+    scenes: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
         "one_topic": lambda peer: many_of_one(peer, crowd, (100_000 / crowd,), seconds, node),
         "one_topic_large": lambda peer: many_of_one(peer, large, (50_000 / large, 100_000 / large), seconds, node),
         "own_topics": lambda peer: each_its_own(peer, crowd * 2, seconds, node),

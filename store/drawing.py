@@ -20,9 +20,9 @@ from itertools import cycle
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
-THREADS = 4  # that receive: while some wait for the disk or for a hash, others fill their buffers
+THREADS = 3  # that receive: while some wait for the disk or for a hash, others fill their buffers; more are in the way
 BUFFER = 2 * 1024 * 1024  # bytes; each is handed to a thread for each job, which with smaller ones costs more
-DEPTH = 3  # buffers of a thread: with two, who receives waits for the slower of those who write and hash
+DEPTH = 2  # buffers of a thread: one fills while the other is written and hashed; more only hold up the loop
 JOBS = 4  # that can be done with a piece: it is written and hashed, in up to three ways
 BLOCK = 4096  # bytes of which a disk takes whole ones only, and of a page of memory
 WORTH = BUFFER // 2  # bytes that are written at once for fewer go through the page cache, which gathers them

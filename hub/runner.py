@@ -78,6 +78,7 @@ class Runner:
         self.shown = self.announcer.shown
         self.journal: list[Entry] = []
         self.committing: list[Entry] = []
+        self.durable: list[tuple[list[Entry], dict[Key, Outcome]]] = []  # the first of these, and what was refused
         self.unsaid = Unsaid()
         self.elsewhere = Elsewhere(self)
         self.healthy = False
@@ -225,12 +226,13 @@ class Runner:
             self.wake.clear()
             while self.journal:
                 size, changes = gather(self.journal)
-                self.committing, self.journal = self.journal[:size], self.journal[size:]
-                refused = await self.commit(changes)
-                for entry in self.committing:
-                    self.conclude(entry, refused)
-                self.committing = []
-                self.elsewhere.reload(refused)
+                batch, self.journal = self.journal[:size], self.journal[size:]
+                self.committing += batch
+                self.durable.append((batch, await self.commit(changes)))
+                if self.journal:  # the next batch is sent to the store before this one is carried out
+                    asyncio.get_running_loop().call_soon(self.conclude_all)
+                else:
+                    self.conclude_all()
 
     async def commit(self, changes: list[Save | Delete]) -> dict[Key, Outcome]:
         """Make changes durable, however often it takes; what was refused comes back by kind and id."""
@@ -250,6 +252,15 @@ class Runner:
             self.healthy = True
             return {key(c): o for c, o in zip(changes, outcomes, strict=True) if o is not Outcome.DONE}
         return {}
+
+    def conclude_all(self) -> None:
+        """Conclude the batches whose commits have ended, in their order."""
+        while self.durable:
+            batch, refused = self.durable.pop(0)
+            for entry in batch:
+                self.conclude(entry, refused)
+            del self.committing[:len(batch)]
+            self.elsewhere.reload(refused)
 
     def conclude(self, entry: Entry, refused: dict[Key, Outcome]) -> None:
         """Release an entry that is durable, or tell its maker that it is not."""

@@ -197,6 +197,7 @@ class Loop:
         self.sleep = kernel.sleep
         self.ensure_future = kernel.start
         self.create_task = kernel.start
+        self.call_soon = partial(kernel.after, 0.0)
 
     def get_running_loop(self) -> Loop:
         return self

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub import journal, messages
-from hub.effects import Delete, Save, Send
+from hub.effects import Delete, Outcome, Save, Send
 from hub.errors import Conflict
 from hub.interface import OfferedModel
 from hub.messages import CREATED, DELETED, RELEASED, UPDATED, Accept, Assign, Cancel, Offer, Status
@@ -63,6 +63,31 @@ async def test_what_needs_no_store_waits_for_what_was_decided_before(stage: Stag
     await second
     assert first.done()
     assert transport.kinds == ["Welcome", "Offer", "Cancel"]
+
+
+async def test_the_next_batch_is_on_its_way_before_the_last_is_carried_out_and_order_is_kept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, session = await stage.join(), stage.core.by_worker["w1"]
+    commit, carried_out, later = stage.store.commit, list[bool](), list[asyncio.Future[None]]()
+
+    async def watched(changes: list[Save | Delete]) -> list[Outcome]:
+        carried_out.append(first.done())
+        if len(carried_out) == 2:
+            later.append(stage.runner.decide([Send(session, Cancel(lease="later"))]))
+        return list(await commit(changes))
+
+    monkeypatch.setattr(stage.store, "commit", watched)
+    stage.store.hold()
+    first = stage.runner.decide([Save(OfferedModel("one", "", "", 1), 0), Send(session, Cancel(lease="first"))])
+    await stage.store.entered.wait()
+    second = stage.runner.decide([Save(OfferedModel("two", "", "", 1), 0), Send(session, Cancel(lease="second"))])
+    stage.store.open.set()
+    await second
+    await later[0]
+    assert carried_out == [False, False] and first.done()
+    said = [message.lease for message in transport.written if isinstance(message, Cancel)]
+    assert said == ["first", "second", "later"]
 
 
 async def test_an_offer_does_not_overtake_what_its_worker_is_still_to_hear(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from .dispatcher import Dispatcher
 from .effects import Effect, Publish, Save
 from .estimate import Estimates, size_of
 from .media import Media
-from .messages import Artifact
+from .messages import LONGEST_WAIT_S, Artifact
 from .pacing import Pacing
 from .parts import Parts
 from .rules import Rules
@@ -50,6 +50,7 @@ class Workload:
         self.dispatcher = Dispatcher(self.cost, rules.user_cap)
         self.estimates = Estimates()
         self.parts = Parts()
+        self.longest = max(LONGEST_WAIT_S, *rules.backoff_s) * (1 + rules.jitter)
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
@@ -59,9 +60,9 @@ class Workload:
         if task.state.ended:
             return
         if task.lease is None:
-            # Another process set not_before by its own clock: no backoff that is left can be longer than the longest.
-            longest = max(self.rules.backoff_s) * (1 + self.rules.jitter)
-            self.wait(task if task.not_before <= now + longest else replace(task, not_before=now + longest), now)
+            # Another process set not_before by its own clock: no more of a pause can be left than the whole of it.
+            pause = min(task.not_before - task.attempts[-1].ended_at, self.longest) if task.attempts else 0.0
+            self.wait(task if task.not_before <= now + pause else replace(task, not_before=now + pause), now)
             return
         grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
         # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from .errors import Conflict
 from .media import Facts
 
+LOST, STALLED, QUARANTINED = "worker_lost", "stalled", "quarantined"  # codes of problems that only the hub finds
 PHASES = ("fetch", "segment", "composite", "encode", "upload")
 
 

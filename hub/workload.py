@@ -20,14 +20,15 @@ from .messages import LONGEST_WAIT_S, Artifact
 from .pacing import Pacing
 from .parts import Parts
 from .rules import Rules
-from .task import Lease, Output, Problem, Task
+from .task import LOST, QUARANTINED, STALLED, Lease, Output, Problem, Task
 
 FINISHED_KEPT = 10_000  # ended leases remembered, so that a report sent twice is answered like the first
 ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have heard of their end yet
 UNSTORED = 100_000  # more versions than a task's progress can be ahead of the store
 UNKNOWN_COST_S = 0.05  # seconds for a megapixel-frame of a model that nobody has finished yet
 REFUSED = "refused"  # the failure code of a worker that would not begin
-ENDS_WORKERS = frozenset({"worker_lost", "worker_crashed", "stalled"})  # a worker did not survive its attempt
+HUBS_OWN = frozenset({LOST, STALLED, QUARANTINED})  # failure codes that no worker can say
+ENDS_WORKERS = frozenset({LOST, "worker_crashed", STALLED})  # a worker did not survive its attempt
 
 Report = tuple[Artifact, ...] | str  # what a worker said of an end: its files, or its failure's code
 
@@ -208,7 +209,7 @@ class Workload:
         if len(ended) < self.rules.quarantine_workers:
             return None
         names = ", ".join(sorted(ended))
-        return Problem("quarantined", f"{len(ended)} workers did not survive it ({names}); last: {problem.detail}")
+        return Problem(QUARANTINED, f"{len(ended)} workers did not survive it ({names}); last: {problem.detail}")
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -225,9 +226,9 @@ class Workload:
             if task_id in self.verifying:
                 continue
             if lease.expires_at <= now:
-                found.append((task, lease, Problem("worker_lost", f"{lease.worker} fell silent")))
+                found.append((task, lease, Problem(LOST, f"{lease.worker} fell silent")))
             elif self.pacing.stalled(task_id, now, self.rules.stall_s):
-                found.append((task, lease, Problem("stalled", f"no progress on {lease.worker}")))
+                found.append((task, lease, Problem(STALLED, f"no progress on {lease.worker}")))
         return found
 
     def forgive(self, now: float) -> None:

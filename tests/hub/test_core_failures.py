@@ -1,0 +1,124 @@
+"""The core where tasks fail: which worker is suspected of it, who tries next, and who may refuse how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.effects import Effect
+from hub.interface import Interface, changed, register
+from hub.messages import Failed
+from hub.suspicion import MILD
+
+from .world import RULES, START, World, published
+
+MANY = RULES.suspect_after
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def registered(world: World, *names: str, **changes: object) -> None:
+    """Workers that admins know join."""
+    for name in names:
+        record = world.ledger.stored[Interface, name] = register(name, f"token of {name}", START)
+        world.take(world.core.know(record, START))
+        world.join(name, **changes)
+
+
+def interface(world: World, name: str = "w1") -> Interface:
+    return world.core.roster.interfaces[name]
+
+
+def fail(world: World, number: int, owner: str | None = None, **report: object) -> list[Effect]:
+    """A task, of a user of its own where nothing else is said, fails on w1."""
+    world.now += 1
+    lease = world.running(f"task-{number}", owner=owner or f"user-{number}")
+    return world.say(Failed(lease=lease, **{"code": "oom", **report}))  # type: ignore[arg-type]
+
+
+# --- who is suspected
+
+
+def test_a_worker_on_which_everything_fails_is_paused_with_a_note(world: World) -> None:
+    registered(world, "w1")
+    for number in range(MANY):
+        assert not world.session().paused
+        fail(world, number)
+    assert world.session().paused
+    assert interface(world).note == "paused by the hub: one task after the other failed here, the last with oom"
+    assert world.ledger.stored[Interface, "w1"] == interface(world)
+
+
+def test_after_an_admin_has_lifted_the_pause_it_is_counted_from_zero(world: World) -> None:
+    registered(world, "w1")
+    for number in range(MANY):
+        fail(world, number, retryable=False)
+        fail(world, MANY + number)
+    resumed = world.ledger.stored[Interface, "w1"] = changed(interface(world), paused=False)
+    world.take(world.core.know(resumed, world.now))
+    for number in range(MANY - 1):
+        fail(world, 100 + number, retryable=False)
+    assert not world.session().paused
+
+
+def test_an_admin_can_lift_a_pause_whatever_the_worker_called_its_failures(world: World) -> None:
+    registered(world, "w1")
+    for number in range(MANY):
+        fail(world, number, code="out of\nmemory")
+    assert interface(world).note.endswith("the last with out of_memory")
+    assert not changed(interface(world), paused=False).paused
+
+
+def test_a_worker_that_blames_every_input_is_paused(world: World) -> None:
+    registered(world, "w1")
+    for number in range(MILD * MANY):
+        assert not world.session().paused
+        assert published(fail(world, number, code="bad_input", retryable=False))[0] == (f"task-{number}", "failed")
+    assert world.session().paused
+
+
+def test_one_users_broken_videos_pause_nobody(world: World) -> None:
+    registered(world, "w1")
+    for number in range(10 * MANY):
+        fail(world, number, "eve", code="worker_crashed", retryable=number % 2)
+    assert not world.session().paused
+
+
+def test_one_lost_connection_does_not_pause_a_worker_with_many_slots(world: World) -> None:
+    """Its leases were renewed at different times, so they end one after the other."""
+    registered(world, "w1", slots=8)
+    for number in range(8):
+        lease = world.running(f"task-{number}", owner=f"user-{number}")
+        world.now += 1
+        world.progress(lease, 10.0)
+    world.take(world.core.detach(world.session().id, world.now))
+    world.wait(RULES.lease_s + 10, 0.25)
+    world.join(slots=8)
+    assert not world.session().paused
+
+
+def test_a_worker_that_is_paused_already_is_not_paused_again(world: World) -> None:
+    registered(world, "w1", slots=2 * MANY)
+    leases = [world.running(f"task-{number}", owner=f"user-{number}") for number in range(2 * MANY)]
+    paused = world.ledger.stored[Interface, "w1"] = changed(interface(world), paused=True)
+    world.take(world.core.know(paused, world.now))
+    for lease in leases:
+        world.say(Failed(lease=lease, code="oom"))
+    assert interface(world) == paused
+
+
+def test_a_worker_without_a_registration_is_not_counted(world: World) -> None:
+    world.join()
+    for number in range(2 * MANY):
+        fail(world, number)
+    assert world.core.presence.suspicions.failures == {}
+
+
+@pytest.mark.parametrize("code", ["worker_lost", "stalled", "quarantined"])
+def test_what_the_hub_finds_itself_is_not_a_workers_to_say(world: World, code: str) -> None:
+    lease = world.running()
+    world.say(Failed(lease=lease, code=code, retryable=False))
+    problem = world.stored().problem
+    assert problem is not None and problem.code == "worker_error"

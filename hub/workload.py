@@ -78,6 +78,9 @@ class Workload:
         self.parts.share(task)
         self.tasks[task.id] = task
         self.dispatcher.add(task, now)
+        failed_on = frozenset(attempt.worker for attempt in task.attempts if attempt.code != REFUSED)
+        if failed_on:
+            self.dispatcher.avoid(task, failed_on, now)
 
     def cost(self, task: Task) -> float:
         """The seconds that a task is expected to take, for fairness: a guess where nothing is known."""

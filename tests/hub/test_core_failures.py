@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hub.dispatcher import AVOID_S
 from hub.effects import Effect
 from hub.interface import Interface, changed, register
-from hub.messages import Failed
+from hub.messages import Drain, Failed, Model, Status
 from hub.suspicion import MILD
 
 from .world import RULES, START, World, published
@@ -122,3 +123,79 @@ def test_what_the_hub_finds_itself_is_not_a_workers_to_say(world: World, code: s
     world.say(Failed(lease=lease, code=code, retryable=False))
     problem = world.stored().problem
     assert problem is not None and problem.code == "worker_error"
+
+
+# --- who tries next
+
+
+def failed_on(world: World, worker: str, effects: list[Effect]) -> None:
+    """The worker takes what it was offered, and it fails there at once."""
+    world.say(Failed(lease=world.accept(effects, worker).lease, code="crashed"), worker)
+
+
+def offered_to(world: World, id: str = "task-1") -> str | None:
+    """Who is offered this task now."""
+    session_id, _ = world.core.offers.of.get(id, ("", ""))
+    return world.core.sessions[session_id].worker if session_id else None
+
+
+def test_a_task_that_failed_is_tried_on_another_worker(world: World) -> None:
+    """The broken one is free at once, and freer than the other."""
+    world.join("w1", slots=2)
+    failed_on(world, "w1", world.submit())
+    world.join("w2")
+    world.wait(RULES.backoff_s[0])
+    assert offered_to(world) == "w2"
+
+
+def test_a_task_waits_for_another_worker_that_is_busy_but_not_for_ever(world: World) -> None:
+    world.join("w1")
+    failed_on(world, "w1", world.submit())
+    world.join("w2", models=["m", "n"])
+    lease, until = world.running("other", "w2", model="n"), world.now + RULES.backoff_s[0] + AVOID_S
+    while world.now < until:
+        assert offered_to(world) is None
+        world.say(Status(), "w1")
+        world.wait(5.0, renewed={"w2": lease})
+    assert offered_to(world) == "w1"
+
+
+@pytest.mark.parametrize("model", [Model(name="n"), Model(name="m", max_pixels=1)])
+def test_a_task_is_tried_again_where_it_failed_if_nobody_else_may_take_it(world: World, model: Model) -> None:
+    world.join("w1")
+    failed_on(world, "w1", world.submit())
+    world.join("w2", models=[model])
+    world.wait(RULES.backoff_s[0])
+    assert offered_to(world) == "w1"
+
+
+def test_a_task_that_failed_everywhere_is_tried_anywhere(world: World) -> None:
+    world.join("w1")
+    failed_on(world, "w1", world.submit())
+    world.join("w2")
+    failed_on(world, "w2", world.wait(RULES.backoff_s[0]))
+    world.wait(RULES.backoff_s[1])
+    assert offered_to(world) in {"w1", "w2"}
+
+
+def test_a_task_does_not_wait_for_another_worker_that_leaves(world: World) -> None:
+    world.join("w1")
+    failed_on(world, "w1", world.submit())
+    world.join("w2", models=["m", "n"])
+    world.running("other", "w2", model="n")
+    world.wait(RULES.backoff_s[0])
+    assert offered_to(world) is None
+    world.say(Drain(), "w2")
+    assert offered_to(world) == "w1"
+
+
+def test_where_a_task_failed_is_known_after_a_restart(world: World) -> None:
+    world.join("w1")
+    failed_on(world, "w1", world.submit())
+    again = World()
+    again.now, again.ledger.stored = world.now, world.ledger.stored
+    again.core.boot([world.stored()], world.core.models.values(), again.now)
+    again.join("w1", slots=2)
+    again.join("w2")
+    again.wait(RULES.backoff_s[0])
+    assert offered_to(again) == "w2"

@@ -27,6 +27,8 @@ ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have hea
 UNSTORED = 100_000  # more versions than a task's progress can be ahead of the store
 UNKNOWN_COST_S = 0.05  # seconds for a megapixel-frame of a model that nobody has finished yet
 REFUSED = "refused"  # the failure code of a worker that would not begin
+REFUSALS = 12  # times that one worker may refuse a task before that is an attempt: for more than an hour
+LONGEST_REFUSAL_S = 600.0  # seconds for which a worker that refuses is not asked again
 HUBS_OWN = frozenset({LOST, STALLED, QUARANTINED})  # failure codes that no worker can say
 ENDS_WORKERS = frozenset({LOST, "worker_crashed", STALLED})  # a worker did not survive its attempt
 
@@ -179,8 +181,11 @@ class Workload:
         self, task: Task, lease: Lease, problem: Problem, retryable: bool, now: float, retry_after: float = 0.0
     ) -> list[Effect]:
         """An attempt failed: try again later, or fail for good when it makes no sense or was tried enough."""
-        if problem.code == REFUSED:
-            return self.hand_back(task, lease, retry_after, now)
+        if problem.code == REFUSED and (task.phase, task.progress) == ("fetch", 0.0):
+            before = sum((each.worker, each.code) == (lease.worker, REFUSED) for each in task.attempts)
+            if before < REFUSALS:
+                pause = min(self.rules.stop_s * 2 ** before, LONGEST_REFUSAL_S)
+                return self.hand_back(task, lease, problem, now + max(pause, retry_after), now)
         quarantine = self.quarantine(task, lease, problem)
         if quarantine is not None:
             problem, retryable = quarantine, False
@@ -198,10 +203,10 @@ class Workload:
             return self.settle(task, moves.fail(task, quarantine or problem, now), messages.FAILED, now)
         return self.release(task, moves.release(task, lease.id, problem.code, problem.detail, now, now), now)
 
-    def hand_back(self, task: Task, lease: Lease, retry_after: float, now: float) -> list[Effect]:
-        """The worker would not begin: that was no attempt, and somebody else is asked first."""
-        effects = self.release(task, moves.give_back(task, lease.id, now), now)
-        self.dispatcher.leave_out(task.id, lease.worker, now + max(self.rules.stop_s, retry_after))
+    def hand_back(self, task: Task, lease: Lease, problem: Problem, until: float, now: float) -> list[Effect]:
+        """The worker would not begin: that was no attempt, and before `until` only others are asked."""
+        effects = self.release(task, moves.refuse(task, lease.id, problem.code, problem.detail, now), now)
+        self.dispatcher.leave_out(task.id, lease.worker, until)
         return effects
 
     def quarantine(self, task: Task, lease: Lease, problem: Problem) -> Problem | None:

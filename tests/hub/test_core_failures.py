@@ -7,8 +7,10 @@ import pytest
 from hub.dispatcher import AVOID_S
 from hub.effects import Effect
 from hub.interface import Interface, changed, register
-from hub.messages import Drain, Failed, Model, Status
+from hub.messages import Decline, Drain, Failed, Model, Status
 from hub.suspicion import MILD
+from hub.task import Problem
+from hub.workload import LONGEST_REFUSAL_S, REFUSALS
 
 from .world import RULES, START, World, published
 
@@ -199,3 +201,81 @@ def test_where_a_task_failed_is_known_after_a_restart(world: World) -> None:
     again.join("w2")
     again.wait(RULES.backoff_s[0])
     assert offered_to(again) == "w2"
+
+
+# --- refusals
+
+
+def refuse(world: World, effects: list[Effect], worker: str = "w1", **report: object) -> list[Effect]:
+    lease = world.accept(effects, worker).lease
+    return world.say(Failed(lease=lease, code="refused", **report), worker)  # type: ignore[arg-type]
+
+
+def next_offer(world: World, most: float = 3600.0) -> tuple[float, list[Effect]]:
+    """After how many seconds, of at most so many, the worker is offered something again."""
+    began = world.now
+    while world.now < began + most:
+        world.say(Status())
+        effects = world.wait(1.0)
+        if world.session().offers:
+            return world.now - began, effects
+    return most, []
+
+
+def test_a_refused_task_goes_to_another_worker_at_once(world: World) -> None:
+    world.join("w1")
+    effects = world.submit()
+    world.join("w2")
+    refuse(world, effects)
+    assert (offered_to(world), world.task().attempt) == ("w2", 0)
+
+
+def test_a_worker_that_refuses_is_asked_again_after_longer_and_longer_pauses(world: World) -> None:
+    world.join()
+    effects, pauses = world.submit(), []
+    for _ in range(7):
+        refuse(world, effects)
+        pause, effects = next_offer(world)
+        pauses.append(pause)
+    assert pauses == [30, 60, 120, 240, 480, LONGEST_REFUSAL_S, LONGEST_REFUSAL_S]
+    refuse(world, effects, retry_after=1000.0)
+    assert next_offer(world)[0] == 1000
+    assert world.task().attempt == 0
+
+
+def test_a_worker_that_always_refuses_fails_the_task_in_the_end(world: World) -> None:
+    world.join()
+    effects, refusals = world.submit(), 0
+    while "task-1" in world.core.tasks:
+        refuse(world, effects, detail="busy")
+        refusals += 1
+        _, effects = next_offer(world)
+    assert refusals == REFUSALS + RULES.max_attempts
+    assert world.stored().problem == Problem("refused", "busy")
+
+
+def test_what_one_worker_refuses_takes_nothing_from_the_patience_with_another(world: World) -> None:
+    world.join()
+    effects = world.submit()
+    for _ in range(REFUSALS):
+        refuse(world, effects)
+        _, effects = next_offer(world)
+    world.say(Decline(offer=next(iter(world.session().offers))))
+    refuse(world, world.join("w2"), "w2")
+    assert world.task().attempt == 0
+
+
+@pytest.mark.parametrize(("phase", "percent"), [("fetch", 0.1), ("segment", 0.0)])
+def test_a_refusal_after_the_first_progress_is_an_attempt(world: World, phase: str, percent: float) -> None:
+    lease = world.running()
+    world.progress(lease, percent, phase)
+    world.say(Failed(lease=lease, code="refused"))
+    assert (world.task().attempt, world.task().not_before) == (1, world.now + RULES.backoff_s[0])
+
+
+def test_a_worker_that_takes_every_task_and_refuses_it_is_paused(world: World) -> None:
+    registered(world, "w1")
+    for number in range(MILD * MANY):
+        assert not world.session().paused
+        fail(world, number, code="refused")
+    assert world.session().paused

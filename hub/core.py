@@ -191,6 +191,20 @@ class Core:
         """A registration is gone, and its service with it."""
         return self.presence.unregister(name, now) + self.dispatch(now)
 
+    def forget_model(self, name: str) -> list[Effect]:
+        """An admin wants a model forgotten; tasks that wait for it wait on.
+
+        Raises:
+            NotFound: there is none of this name.
+            Conflict: code model_offered: a worker that is here has it.
+        """
+        if name not in self.models:
+            raise NotFound("there is no such model")
+        if name in self.roster.having:
+            raise Conflict("an interface service that is here offers this model", code="model_offered")
+        del self.models[name]
+        return [Delete(OfferedModel, name)]
+
     def dismiss(self, session: WorkerSession, now: float) -> list[Effect]:
         """A worker may not be here any more: what it held waits again at once."""
         return self.presence.leave(session, now) + self.dispatch(now)

@@ -60,7 +60,11 @@ class Presence:
         died = known is not None and not resumed
         late = resumed and session.outdated(hello)
         effects += self.reconcile(session, set(hello.running), late, moves.LOST if died else "not_running", now)
-        return effects + self.roster.learn_models(hello)
+        effects += self.roster.learn_models(hello)
+        if unknown := [model.name for model in hello.models if model.name not in self.roster.models]:
+            detail = f"there are too many models already, these are left out: {', '.join(unknown)}"
+            effects.append(Send(session.id, messages.Problem(code="too_many_models", detail=detail)))
+        return effects
 
     def reconcile(
         self, session: WorkerSession, running: set[str], late: bool, code: str, now: float

@@ -12,6 +12,7 @@ from .interface import LONGEST_NOTE, Interface, OfferedModel, offered
 from .messages import Hello
 from .session import Phase, WorkerSession
 
+MOST_BY_ONE, MOST_IN_ALL = 200, 1000  # models that are remembered: those that one worker brought, and all
 SUSPECT, BESIDE = "paused by the hub", " | "
 
 
@@ -63,19 +64,27 @@ class Roster:
                 del self.having[model]
 
     def learn_models(self, hello: Hello) -> list[Effect]:
-        """Remember what this worker offers, so that tasks can wait for it when it is away.
+        """Remember what this worker offers, so that tasks can wait for it when it is away; not without end.
 
         Of the workers that are here the one with the widest limits says how large a video may be.
         """
         effects: list[Effect] = []
         for model in hello.models:
             others = [session.models[model.name] for session in self.having.get(model.name, {}).values()]
-            known, record = self.models.get(model.name), offered(model, others)
+            known = self.models.get(model.name)
+            if known is None and self.full(hello.worker):
+                continue
+            record = replace(offered(model, others), by=known.by if known else hello.worker)
             if known is None or replace(record, version=known.version) != known:
                 record = replace(record, version=known.version + 1 if known else 1)
                 self.models[model.name] = record
                 effects.append(Save(record, record.version - 1))
         return effects
+
+    def full(self, worker: str) -> bool:
+        """Whether no more models can be remembered that this worker brings."""
+        brought = sum(model.by == worker for model in self.models.values())
+        return len(self.models) >= MOST_IN_ALL or brought >= MOST_BY_ONE
 
     def know(self, interface: Interface) -> WorkerSession | None:
         """A registration as it is now; its session, if it has one, is paused or not accordingly."""

@@ -75,10 +75,10 @@ def test_who_takes_no_offers_is_not_able(roster: Roster, change: str) -> None:
 
 def test_models_are_remembered_when_they_are_new_or_different(roster: Roster) -> None:
     hello = a_hello("w1")
-    assert roster.learn_models(hello) == [Save(OfferedModel("m", "", "", 1), 0)]
+    assert roster.learn_models(hello) == [Save(OfferedModel("m", "", "", 1, by="w1"), 0)]
     assert roster.learn_models(hello) == []
     hello.models = [Model(name="m", alias="Magic")]
-    assert roster.learn_models(hello) == [Save(OfferedModel("m", "Magic", "", 2), 1)]
+    assert roster.learn_models(hello) == [Save(OfferedModel("m", "Magic", "", 2, by="w1"), 1)]
 
 
 def test_the_widest_limits_of_those_who_are_here_count(roster: Roster) -> None:

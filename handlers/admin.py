@@ -172,6 +172,16 @@ class AllModels(AdminEndpoint):
         ], "next": None})
 
 
+class OneModel(AdminEndpoint):
+    """DELETE /api/admin/models/{name}: forget a model that nobody offers any more."""
+
+    async def delete(self, name: str) -> None:
+        runner = self.rooms.runner
+        runner.check_ready()
+        await runner.carry_out(runner.core.forget_model(name))
+        self.set_status(204)
+
+
 class Stats(AdminEndpoint):
     """GET /api/admin/stats: how much there is of everything."""
 
@@ -217,5 +227,6 @@ ROUTES = [
     (r"/api/admin/users", Users),
     (r"/api/admin/users/([^/]+)", OneUser),
     (r"/api/admin/models", AllModels),
+    (r"/api/admin/models/([^/]+)", OneModel),
     (r"/api/admin/stats", Stats),
 ]

@@ -272,6 +272,9 @@ OPERATIONS: dict[type[RequestHandler], dict[str, Operation]] = {  # a class stan
         refuses="409 last_admin conflict",
     )},
     admin.AllModels: {"GET": Operation("Every model, on one page.", shapes.Page[admin_shapes.OfferedModel])},
+    admin.OneModel: {
+        "DELETE": Operation("Forget a model that nobody offers any more.", status=204, refuses="409 model_offered"),
+    },
     admin.Stats: {"GET": Operation("How much there is of everything.", admin_shapes.Stats)},
     admin_interfaces.AllInterfaces: {"GET": Operation(
         "The registered interface services, by name.", shapes.Page[admin_shapes.Interface], takes=PAGED,

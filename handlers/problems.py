@@ -56,6 +56,7 @@ WORDS: dict[str, tuple[str, str]] = {  # code -> (English, Chinese): a sentence 
     "last_admin": ("There would be no admin left", "至少需要保留一名管理员"),
     "bad_url": ("The hub does not call this address", "不允许访问该地址"),
     "in_use": ("A task still needs this", "仍有任务在使用"),
+    "model_offered": ("A service offers this model", "仍有服务提供此模型"),
     "running": ("The same request is still running", "相同的请求仍在处理中"),
     "key_reused": ("This Idempotency-Key was used for another request", "该 Idempotency-Key 已用于其他请求"),
     "lease_lost": ("This lease is over", "租约已失效"),

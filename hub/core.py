@@ -26,7 +26,7 @@ from .rules import Rules
 from .session import WorkerSession
 from .task import IllegalMove, Lease, LeaseLost, Problem, State, Task
 from .verdict import Verdict, judge, misfit
-from .workload import REFUSED, Report, Workload
+from .workload import HUBS_OWN, REFUSED, Report, Workload
 
 
 class Link(Struct, frozen=True):
@@ -51,7 +51,7 @@ class Core:
         self.new_id = new_id
         self.links = links
         self.work = Workload(rules, random)
-        self.roster = Roster(rules.suspect_after)
+        self.roster = Roster()
         self.offers = Offers(self.work, self.roster, new_id, rules.offer_s)
         self.presence = Presence(rules, self.work, self.roster, self.offers, new_id)
         self.outlooks = Outlooks(self.work, self.roster)
@@ -191,6 +191,20 @@ class Core:
         """A registration is gone, and its service with it."""
         return self.presence.unregister(name, now) + self.dispatch(now)
 
+    def forget_model(self, name: str) -> list[Effect]:
+        """An admin wants a model forgotten; tasks that wait for it wait on.
+
+        Raises:
+            NotFound: there is none of this name.
+            Conflict: code model_offered: a worker that is here has it.
+        """
+        if name not in self.models:
+            raise NotFound("there is no such model")
+        if name in self.roster.having:
+            raise Conflict("an interface service that is here offers this model", code="model_offered")
+        del self.models[name]
+        return [Delete(OfferedModel, name)]
+
     def dismiss(self, session: WorkerSession, now: float) -> list[Effect]:
         """A worker may not be here any more: what it held waits again at once."""
         return self.presence.leave(session, now) + self.dispatch(now)
@@ -246,6 +260,7 @@ class Core:
         lease = Lease(self.new_id(), session.worker, now + self.rules.lease_s)
         after = self.work.assign(task, lease, now)
         session.begin(lease.id, after)
+        self.presence.suspicions.began(session.worker)
         link = self.links(after, lease.id)
         assign = messages.Assign(
             lease=lease.id, task=task.id, attempt=after.attempt, model=task.model, options=task.options,
@@ -274,7 +289,7 @@ class Core:
                 ahead = moves.progress(task, message.lease, message.phase, message.progress, message.message, now)
                 return self.work.step(moves.renew(ahead, message.lease, until, now), now)
             case Failed():
-                problem = Problem(message.code, message.detail)
+                problem = Problem(code_of(message), message.detail)
                 effects = self.give_up(task, problem, message.retryable, now, message.retry_after or 0.0)
                 self.work.finish(message.lease, report_of(message))
                 return [*effects, Send(session.id, messages.FailedAck(lease=message.lease)), *self.dispatch(now)]
@@ -312,22 +327,20 @@ class Core:
             effects += self.presence.tell(lease, messages.Problem(code=verdict.code, detail=verdict.detail))
         else:
             self.presence.vacate(lease)
-            self.roster.succeeded(lease.worker)
-            effects = self.work.complete(task, lease, verdict, now)
+            effects = self.presence.acquit(task, lease, now) + self.work.complete(task, lease, verdict, now)
         self.work.finish(lease_id, report)
         return effects + self.presence.tell(lease, messages.ResultAck(lease=lease_id)) + self.dispatch(now)
 
     def give_up(
         self, task: Task, problem: Problem, retryable: bool, now: float, retry_after: float = 0.0
     ) -> list[Effect]:
-        """An attempt failed; the worker on which it did is remembered, unless the input is to blame."""
+        """An attempt failed, and the worker on which it did is remembered."""
         assert task.lease is not None
         lease = task.lease
         self.presence.vacate(lease)
         effects = self.work.give_up(task, lease, problem, retryable, now, retry_after)
-        if retryable and problem.code != REFUSED:
-            effects += self.presence.suspect(task, lease, problem, now)
-        return effects
+        mild = not retryable or problem.code == REFUSED
+        return effects + self.presence.suspect(task, lease, problem.code, now, mild)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -379,3 +392,9 @@ class Core:
 def report_of(message: Result | Failed) -> Report:
     """What makes a report of an end the same report when it is sent again."""
     return tuple(message.artifacts) if isinstance(message, Result) else message.code
+
+
+def code_of(message: Failed) -> str:
+    """A failure's code in one line; the words by which the hub tells what it found itself are not a worker's to say."""
+    code = "".join(sign if sign.isprintable() else "_" for sign in message.code)
+    return "worker_error" if code in HUBS_OWN else code

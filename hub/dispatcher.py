@@ -17,6 +17,7 @@ from .session import WorkerSession
 from .task import Task
 
 LEFT_OUT_S = 5.0  # seconds for which a worker that let an offer pass is not offered that task again
+AVOID_S = 600.0  # seconds for which a task is kept from a worker on which it failed, if another one may take it
 PREFER_S = 2.0  # seconds for which a task is kept for a worker that has its model loaded and no slot free
 LOOKED_AT = 50  # tasks, and owners, that are passed over for one worker before it is left idle for a moment
 LARGE = 10_000  # tasks that are too large for it, and are passed over beside those
@@ -28,6 +29,8 @@ class Dispatcher:
 
     `cost` gives a task's expected seconds, `cap` is how many tasks of one owner run at once (0: any). `asleep` are
     the tasks that wait for their time, `charged` those that are offered or run: whose they are and at what price.
+    `avoided` says by task on which workers it failed, and until when others are preferred; `having` who had which model
+    when tasks were matched last.
     """
 
     def __init__(self, cost: Callable[[Task], float], cap: int = 0) -> None:
@@ -38,7 +41,9 @@ class Dispatcher:
         self.alarms: list[tuple[float, str]] = []
         self.charged: dict[str, tuple[str, float, Turn | None]] = {}
         self.left_out: dict[str, dict[str, float]] = {}
+        self.avoided: dict[str, tuple[frozenset[str], float]] = {}
         self.kept: dict[str, float] = {}
+        self.having: Mapping[str, Mapping[str, WorkerSession]] = {}
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
@@ -87,11 +92,24 @@ class Dispatcher:
         """A worker is not offered this task before `until` (seconds)."""
         self.left_out.setdefault(task_id, {})[worker] = until
 
+    def avoid(self, task: Task, workers: frozenset[str], now: float) -> None:
+        """A task failed on these workers: for some time others that may take it come first, busy ones too."""
+        self.avoided[task.id] = workers, max(now, task.not_before) + AVOID_S
+
+    def avoids(self, task: Task, session: WorkerSession, now: float) -> bool:
+        """Whether a task is kept from a worker for another one."""
+        failed_on, until = self.avoided.get(task.id, (frozenset[str](), 0.0))
+        return now < until and session.worker in failed_on and any(
+            other.usable and other.worker not in failed_on and other.takes(task.model, task.video.facts)
+            for other in self.having.get(task.model, {}).values()
+        )
+
     def forget(self, task: Task, seconds: float | None = None) -> None:
         """A task is over, after `seconds` of work, if that is known."""
         self.remove(task)
         self.ended(task.id, seconds)
         self.left_out.pop(task.id, None)
+        self.avoided.pop(task.id, None)
 
     def in_line(self, task: Task) -> bool:
         """Whether a task can be offered now: it neither sleeps nor is it offered already."""
@@ -133,8 +151,10 @@ class Dispatcher:
         """Pairs of task and worker session, best task first; matched tasks leave the queue and are charged.
 
         `having` says by model which sessions have it. The freest worker is asked first. A task goes to a worker that
-        has its model for a video of that size, is not left out, and, for a bounded time, has that model loaded.
+        has its model for a video of that size, is not left out, and, for a bounded time, has that model loaded and has
+        not failed it.
         """
+        self.having = having
         pairs: list[tuple[Task, WorkerSession]] = []
         able: dict[str, WorkerSession] = {}
         waiting = 0
@@ -192,8 +212,11 @@ class Dispatcher:
         waiting = self.queues[model].size
         with closing(self.fitting(model, session, now)) as tasks:
             for turn, task in tasks:
+                if self.avoids(task, session, now):
+                    continue
                 barred = self.left_out.get(task.id)
-                if barred is None and waiting <= sum(s.slots for s in warm if s.takes(model, task.video.facts)):
+                untried = barred is None and task.id not in self.avoided
+                if untried and waiting <= sum(s.slots for s in warm if s.takes(model, task.video.facts)):
                     if self.kept.setdefault(task.id, now + PREFER_S) > now:
                         continue
                 if barred is None or barred.get(session.worker, now) <= now:

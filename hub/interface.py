@@ -57,7 +57,10 @@ class Interface(Struct, frozen=True):
 
 
 class OfferedModel(Struct, frozen=True):
-    """A model that some interface service has offered at least once; `id` is the model's name, a limit of 0 is none."""
+    """A model that some interface service has offered at least once, the first time `by` this one.
+
+    `id` is the model's name; a limit of 0 is none.
+    """
 
     id: str
     alias: str
@@ -65,6 +68,7 @@ class OfferedModel(Struct, frozen=True):
     version: int = 1
     max_pixels: int = 0
     max_frames: int = 0
+    by: str = ""
 
 
 def new_token() -> str:

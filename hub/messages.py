@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 PROTOCOL = 1
 SUBPROTOCOL = "vsh.worker.v1"
 MAX_MESSAGE = 256 * 1024  # bytes of one worker or browser text message
+LONGEST_WAIT_S = 3600  # seconds that a worker may ask for before the next attempt
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -101,7 +102,7 @@ class Failed(Message, tag="failed"):
     lease: Id
     code: Annotated[str, Meta(min_length=1, max_length=64)]
     retryable: bool = True
-    retry_after: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    retry_after: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_S)] | None = None
     detail: Text = ""
 
 

@@ -11,16 +11,17 @@ from msgspec import Struct
 
 from . import messages
 from .effects import Effect, Publish, Save
-from .task import Task
+from .task import PHASES, Task
 
 
 class Pace(Struct):
-    """What of one running task was stored and shown, and when; when it began, and when it last got further."""
+    """What of one running task was stored and shown, and when; when it began, how far it got, and since when."""
 
     stored_version: int
     stored_at: float
     shown_version: int
     shown_at: float
+    reached: tuple[int, int]
     moved_at: float
     began_at: float | None = None
 
@@ -36,7 +37,7 @@ class Pacing:
     def begin(self, task: Task, stored_version: int, now: float, began_at: float | None) -> None:
         """A task runs; the store has, or soon has, `stored_version`; a newer one is stored before it is shown."""
         stored_at = now if stored_version == task.version else -math.inf
-        self.paces[task.id] = Pace(stored_version, stored_at, task.version, now, now, began_at)
+        self.paces[task.id] = Pace(stored_version, stored_at, task.version, now, reached(task), now, began_at)
 
     def end(self, task_id: str) -> None:
         self.paces.pop(task_id, None)
@@ -51,8 +52,10 @@ class Pacing:
         pace = self.paces[after.id]
         if not shown and pace.shown_version == before.version:
             pace.shown_version = after.version
-        if after.progress > before.progress or after.phase != before.phase:
-            pace.moved_at = now
+        percent, phase = reached(after)
+        furthest = max(percent, pace.reached[0]), max(phase, pace.reached[1])
+        if furthest != pace.reached:
+            pace.reached, pace.moved_at = furthest, now
         return self.due(after, now)
 
     def due(self, task: Task, now: float) -> list[Effect]:
@@ -80,3 +83,8 @@ class Pacing:
         """The hub itself was away: nobody has stalled."""
         for pace in self.paces.values():
             pace.moved_at = now
+
+
+def reached(task: Task) -> tuple[int, int]:
+    """How far a running task is, in steps that nobody can make endlessly small: tenths of a percent, and phases."""
+    return int(10 * task.progress), PHASES.index(task.phase) if task.phase in PHASES else 0

@@ -17,6 +17,7 @@ from .offers import Offers
 from .roster import Roster
 from .rules import Rules
 from .session import Phase, WorkerSession
+from .suspicion import Suspicions
 from .task import Lease, Problem, Task
 from .workload import ENDS_WORKERS, Workload
 
@@ -34,6 +35,7 @@ class Presence:
         self.roster = roster
         self.offers = offers
         self.new_id = new_id
+        self.suspicions = Suspicions(rules.suspect_after)
 
     # --- coming -------------------------------------------------------------------------------------------------
 
@@ -57,8 +59,12 @@ class Presence:
         )))
         died = known is not None and not resumed
         late = resumed and session.outdated(hello)
-        effects += self.reconcile(session, set(hello.running), late, "worker_lost" if died else "not_running", now)
-        return effects + self.roster.learn_models(hello)
+        effects += self.reconcile(session, set(hello.running), late, moves.LOST if died else "not_running", now)
+        effects += self.roster.learn_models(hello)
+        if unknown := [model.name for model in hello.models if model.name not in self.roster.models]:
+            detail = f"there are too many models already, these are left out: {', '.join(unknown)}"
+            effects.append(Send(session.id, messages.Problem(code="too_many_models", detail=detail)))
+        return effects
 
     def reconcile(
         self, session: WorkerSession, running: set[str], late: bool, code: str, now: float
@@ -185,14 +191,27 @@ class Presence:
         self.vacate(lease, stopping_until)
         effects = self.work.lose(task, lease, problem, now)
         if problem.code in ENDS_WORKERS:
-            effects += self.suspect(task, lease, problem, now)
+            effects += self.suspect(task, lease, problem.code, now)
         return effects
 
-    def suspect(self, task: Task, lease: Lease, problem: Problem, now: float) -> list[Effect]:
+    def suspect(self, task: Task, lease: Lease, code: str, now: float, mild: bool = False) -> list[Effect]:
         """Remember against a worker that a task failed on it; one that fails everything is paused."""
-        effects = self.roster.failed(lease.worker, task.id, problem.code, now)
-        session = self.roster.session_of(lease.worker)
-        if effects and session is not None:
+        interface = self.roster.interfaces.get(lease.worker)
+        if interface is None or interface.paused or not self.suspicions.failed(lease.worker, task, code, mild):
+            return []
+        return self.pause(lease.worker, code, now)
+
+    def acquit(self, task: Task, lease: Lease, now: float) -> list[Effect]:
+        """A worker has completed a task: what failed on it was not its fault, but this task was no other's fault."""
+        guilty = self.suspicions.completed(lease.worker, task)
+        return [effect for worker, code in guilty.items() for effect in self.pause(worker, code, now)]
+
+    def pause(self, worker: str, code: str, now: float) -> list[Effect]:
+        """A worker has failed too much, the last with `code`: it gets nothing more until an admin has looked at it."""
+        self.suspicions.forget(worker)
+        session = self.roster.session_of(worker)
+        effects = self.roster.pause(worker, f"one task after the other failed here, the last with {code}")
+        if session is not None:
             self.offers.withdraw(session, now)
         return effects
 

@@ -1,4 +1,4 @@
-"""The workers that are here: their sessions, their registrations, what they offer, and how they have done lately.
+"""The workers that are here: their sessions, their registrations, and what they offer.
 
 Owns who is present and who is paused. Never decides what happens to a task.
 """
@@ -8,26 +8,22 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from .effects import Effect, Save
-from .interface import Interface, OfferedModel, offered
+from .interface import LONGEST_NOTE, Interface, OfferedModel, offered
 from .messages import Hello
 from .session import Phase, WorkerSession
 
-SUSPECT, BESIDE, LONGEST_NOTE = "paused by the hub", " | ", 500
+MOST_BY_ONE, MOST_IN_ALL = 200, 1000  # models that are remembered: those that one worker brought, and all
+SUSPECT, BESIDE = "paused by the hub", " | "
 
 
 class Roster:
-    """All present workers; `suspect_after` different tasks that fail in a row pause a worker (0: never).
+    """All present workers; `having` says by model which sessions have it."""
 
-    `having` says by model which sessions have it.
-    """
-
-    def __init__(self, suspect_after: int) -> None:
-        self.suspect_after = suspect_after
+    def __init__(self) -> None:
         self.sessions: dict[str, WorkerSession] = {}
         self.by_worker: dict[str, str] = {}
         self.models: dict[str, OfferedModel] = {}
         self.interfaces: dict[str, Interface] = {}
-        self.failures: dict[str, dict[str, float]] = {}
         self.having: dict[str, dict[str, WorkerSession]] = {}
 
     def session_of(self, worker: str) -> WorkerSession | None:
@@ -68,19 +64,27 @@ class Roster:
                 del self.having[model]
 
     def learn_models(self, hello: Hello) -> list[Effect]:
-        """Remember what this worker offers, so that tasks can wait for it when it is away.
+        """Remember what this worker offers, so that tasks can wait for it when it is away; not without end.
 
         Of the workers that are here the one with the widest limits says how large a video may be.
         """
         effects: list[Effect] = []
         for model in hello.models:
             others = [session.models[model.name] for session in self.having.get(model.name, {}).values()]
-            known, record = self.models.get(model.name), offered(model, others)
+            known = self.models.get(model.name)
+            if known is None and self.full(hello.worker):
+                continue
+            record = replace(offered(model, others), by=known.by if known else hello.worker)
             if known is None or replace(record, version=known.version) != known:
                 record = replace(record, version=known.version + 1 if known else 1)
                 self.models[model.name] = record
                 effects.append(Save(record, record.version - 1))
         return effects
+
+    def full(self, worker: str) -> bool:
+        """Whether no more models can be remembered that this worker brings."""
+        brought = sum(model.by == worker for model in self.models.values())
+        return len(self.models) >= MOST_IN_ALL or brought >= MOST_BY_ONE
 
     def know(self, interface: Interface) -> WorkerSession | None:
         """A registration as it is now; its session, if it has one, is paused or not accordingly."""
@@ -92,27 +96,11 @@ class Roster:
             session.paused = known.rests
         return session
 
-    def succeeded(self, worker: str) -> None:
-        """A worker has completed a task: whatever failed before was the tasks' own fault."""
-        self.failures.pop(worker, None)
-
-    def failed(self, worker: str, task_id: str, code: str, now: float) -> list[Effect]:
-        """A task has failed on a worker; too many different ones in a row pause it, with a note for the admin.
-
-        What fails in the same moment has one cause, and counts once.
-        """
-        interface = self.interfaces.get(worker)
-        if not self.suspect_after or interface is None or interface.paused:
-            return []
-        failures = self.failures.setdefault(worker, {})
-        if now not in failures.values():
-            failures[task_id] = now
-        if len(failures) < self.suspect_after:
-            return []
-        del self.failures[worker]
-        why = f"{SUSPECT}: {self.suspect_after} different tasks failed here in a row, the last with {code}"
+    def pause(self, worker: str, why: str) -> list[Effect]:
+        """Let a registered worker rest until an admin says otherwise, with a note for them."""
+        interface = self.interfaces[worker]
         own = [part for part in interface.note.split(BESIDE) if part and not part.startswith(SUSPECT)]
-        note = BESIDE.join([why, *own])[:LONGEST_NOTE]
+        note = BESIDE.join([f"{SUSPECT}: {why}", *own])[:LONGEST_NOTE]
         paused = replace(interface, paused=True, note=note, version=interface.version + 1)
         self.know(paused)
         return [Save(paused, interface.version)]

@@ -12,7 +12,7 @@ class Rules(Struct, frozen=True):
     stands for `offer_s`; a slot whose work was called off is free after `stop_s` at the latest. A task that gets no
     further for `stall_s` is taken away. A failure is tried again after the next of `backoff_s`, spread by `jitter`
     (a share of it), at most `max_attempts` times in all; a task that ends `quarantine_workers` different workers is
-    not tried again; a worker on which `suspect_after` different tasks fail in a row is paused. Of one user `user_cap`
+    not tried again; a worker on which tasks of `suspect_after` users fail in a row is paused. Of one user `user_cap`
     tasks run at once (0: any number). Progress is stored and shown at most so often; a clock that skips `pause_s`
     means that the hub itself was away.
     """

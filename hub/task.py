@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from .errors import Conflict
 from .media import Facts
 
+LOST, STALLED, QUARANTINED = "worker_lost", "stalled", "quarantined"  # codes of problems that only the hub finds
 PHASES = ("fetch", "segment", "composite", "encode", "upload")
 
 
@@ -122,7 +123,7 @@ class Source(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """Evidence of one attempt that did not complete."""
+    """Evidence of one attempt that did not complete, or was not even begun: then the next has the same number."""
 
     number: int
     worker: str
@@ -230,6 +231,12 @@ def give_back(task: Task, lease_id: str, now: float) -> Task:
         task, Move.RELEASED, now, lease=None, worker=None, phase=None, progress=0.0, message="",
         attempt=task.attempt - 1, started_at=task.started_at if task.attempt > 1 else None,
     )
+
+
+def refuse(task: Task, lease_id: str, code: str, detail: str, now: float) -> Task:
+    """The holder says that it will not begin: the same, but who said it is remembered."""
+    after = give_back(task, lease_id, now)
+    return replace(after, attempts=task.attempts + (evidence(task, code, detail, now),))
 
 
 def complete(task: Task, lease_id: str, outputs: tuple[Output, ...], now: float) -> Task:

@@ -16,18 +16,21 @@ from .dispatcher import Dispatcher
 from .effects import Effect, Publish, Save
 from .estimate import Estimates, size_of
 from .media import Media
-from .messages import Artifact
+from .messages import LONGEST_WAIT_S, Artifact
 from .pacing import Pacing
 from .parts import Parts
 from .rules import Rules
-from .task import Lease, Output, Problem, Task
+from .task import LOST, QUARANTINED, STALLED, Lease, Output, Problem, Task
 
 FINISHED_KEPT = 10_000  # ended leases remembered, so that a report sent twice is answered like the first
 ENDED_KEPT = 2_000  # ended tasks remembered, because the store may not have heard of their end yet
 UNSTORED = 100_000  # more versions than a task's progress can be ahead of the store
 UNKNOWN_COST_S = 0.05  # seconds for a megapixel-frame of a model that nobody has finished yet
 REFUSED = "refused"  # the failure code of a worker that would not begin
-ENDS_WORKERS = frozenset({"worker_lost", "worker_crashed", "stalled"})  # a worker did not survive its attempt
+REFUSALS = 12  # times that one worker may refuse a task before that is an attempt: for more than an hour
+LONGEST_REFUSAL_S = 600.0  # seconds for which a worker that refuses is not asked again
+HUBS_OWN = frozenset({LOST, STALLED, QUARANTINED})  # failure codes that no worker can say
+ENDS_WORKERS = frozenset({LOST, "worker_crashed", STALLED})  # a worker did not survive its attempt
 
 Report = tuple[Artifact, ...] | str  # what a worker said of an end: its files, or its failure's code
 
@@ -50,6 +53,7 @@ class Workload:
         self.dispatcher = Dispatcher(self.cost, rules.user_cap)
         self.estimates = Estimates()
         self.parts = Parts()
+        self.longest = max(LONGEST_WAIT_S, *rules.backoff_s) * (1 + rules.jitter)
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
@@ -59,9 +63,9 @@ class Workload:
         if task.state.ended:
             return
         if task.lease is None:
-            # Another process set not_before by its own clock: no backoff that is left can be longer than the longest.
-            longest = max(self.rules.backoff_s) * (1 + self.rules.jitter)
-            self.wait(task if task.not_before <= now + longest else replace(task, not_before=now + longest), now)
+            # Another process set not_before by its own clock: no more of a pause can be left than the whole of it.
+            pause = min(task.not_before - task.attempts[-1].ended_at, self.longest) if task.attempts else 0.0
+            self.wait(task if task.not_before <= now + pause else replace(task, not_before=now + pause), now)
             return
         grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
         # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.
@@ -76,6 +80,9 @@ class Workload:
         self.parts.share(task)
         self.tasks[task.id] = task
         self.dispatcher.add(task, now)
+        failed_on = frozenset(attempt.worker for attempt in task.attempts if attempt.code != REFUSED)
+        if failed_on:
+            self.dispatcher.avoid(task, failed_on, now)
 
     def cost(self, task: Task) -> float:
         """The seconds that a task is expected to take, for fairness: a guess where nothing is known."""
@@ -174,8 +181,11 @@ class Workload:
         self, task: Task, lease: Lease, problem: Problem, retryable: bool, now: float, retry_after: float = 0.0
     ) -> list[Effect]:
         """An attempt failed: try again later, or fail for good when it makes no sense or was tried enough."""
-        if problem.code == REFUSED:
-            return self.hand_back(task, lease, retry_after, now)
+        if problem.code == REFUSED and (task.phase, task.progress) == ("fetch", 0.0):
+            before = sum((each.worker, each.code) == (lease.worker, REFUSED) for each in task.attempts)
+            if before < REFUSALS:
+                pause = min(self.rules.stop_s * 2 ** before, LONGEST_REFUSAL_S)
+                return self.hand_back(task, lease, problem, now + max(pause, retry_after), now)
         quarantine = self.quarantine(task, lease, problem)
         if quarantine is not None:
             problem, retryable = quarantine, False
@@ -193,10 +203,10 @@ class Workload:
             return self.settle(task, moves.fail(task, quarantine or problem, now), messages.FAILED, now)
         return self.release(task, moves.release(task, lease.id, problem.code, problem.detail, now, now), now)
 
-    def hand_back(self, task: Task, lease: Lease, retry_after: float, now: float) -> list[Effect]:
-        """The worker would not begin: that was no attempt, and somebody else is asked first."""
-        effects = self.release(task, moves.give_back(task, lease.id, now), now)
-        self.dispatcher.leave_out(task.id, lease.worker, now + max(self.rules.stop_s, retry_after))
+    def hand_back(self, task: Task, lease: Lease, problem: Problem, until: float, now: float) -> list[Effect]:
+        """The worker would not begin: that was no attempt, and before `until` only others are asked."""
+        effects = self.release(task, moves.refuse(task, lease.id, problem.code, problem.detail, now), now)
+        self.dispatcher.leave_out(task.id, lease.worker, until)
         return effects
 
     def quarantine(self, task: Task, lease: Lease, problem: Problem) -> Problem | None:
@@ -207,7 +217,7 @@ class Workload:
         if len(ended) < self.rules.quarantine_workers:
             return None
         names = ", ".join(sorted(ended))
-        return Problem("quarantined", f"{len(ended)} workers did not survive it ({names}); last: {problem.detail}")
+        return Problem(QUARANTINED, f"{len(ended)} workers did not survive it ({names}); last: {problem.detail}")
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -224,9 +234,9 @@ class Workload:
             if task_id in self.verifying:
                 continue
             if lease.expires_at <= now:
-                found.append((task, lease, Problem("worker_lost", f"{lease.worker} fell silent")))
+                found.append((task, lease, Problem(LOST, f"{lease.worker} fell silent")))
             elif self.pacing.stalled(task_id, now, self.rules.stall_s):
-                found.append((task, lease, Problem("stalled", f"no progress on {lease.worker}")))
+                found.append((task, lease, Problem(STALLED, f"no progress on {lease.worker}")))
         return found
 
     def forgive(self, now: float) -> None:

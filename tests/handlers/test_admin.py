@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub.effects import Save
-from hub.interface import Interface
+from hub.interface import Interface, OfferedModel
 from hub.messages import Cancel, Drain, LeaseLost, Status
 from hub.task import State
 from tests.handlers.fake_worker import FakeWorker, worker
@@ -21,7 +21,7 @@ ROUTES = [
     ("POST", "/api/admin/interfaces"), ("PATCH", "/api/admin/interfaces/x"), ("DELETE", "/api/admin/interfaces/x"),
     ("POST", "/api/admin/interfaces/x/rotate"), ("GET", "/api/admin/users"), ("PATCH", "/api/admin/users/x"),
     ("GET", "/api/admin/tasks"), ("POST", "/api/admin/tasks/x/cancel"), ("POST", "/api/admin/tasks/x/requeue"),
-    ("GET", "/api/admin/models"), ("GET", "/api/admin/stats"),
+    ("GET", "/api/admin/models"), ("DELETE", "/api/admin/models/x"), ("GET", "/api/admin/stats"),
 ]
 
 
@@ -143,6 +143,19 @@ async def test_a_service_is_shown_with_its_session_and_load(api: Api) -> None:
     assert session is not None
     await eventually(lambda: not session.attached)
     assert (await named(admin, one.name))["state"] == "offline"
+
+
+async def test_a_model_that_nobody_offers_any_more_can_be_forgotten(api: Api) -> None:
+    admin = await api.user("admin")
+    async with worker(api) as one:
+        refused(await admin("DELETE", f"/api/admin/models/{one.model}"), 409, "model_offered")
+    session = api.hub.runner.core.session_of(one.name)
+    assert session is not None
+    api.hub.rooms.registry.dismiss(session, "the test is over")
+    fine(await admin("DELETE", f"/api/admin/models/{one.model}"), 204)
+    assert one.model not in [each["name"] for each in (await admin.get("/api/models"))["items"]]
+    assert await api.hub.store.get(OfferedModel, one.model) is None
+    refused(await admin("DELETE", f"/api/admin/models/{one.model}"), 404, "not_found")
 
 
 async def create(admin: Any, **fields: Any) -> dict[str, Any]:

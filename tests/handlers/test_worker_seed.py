@@ -159,7 +159,7 @@ async def test_a_refused_task_waits_again(api: Api, service: Service, status: in
     await service.order()
     await state(person, task, "waiting")
     left = api.hub.runner.core.tasks[task["id"]]
-    assert (left.attempt, left.attempts) == (0, ())
+    assert (left.attempt, [each.code for each in left.attempts]) == (0, ["refused"])
     assert service.name in api.hub.runner.core.dispatcher.left_out[task["id"]]
     assert not jobs(api, service)
     fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))

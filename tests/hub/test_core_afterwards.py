@@ -77,7 +77,7 @@ def test_every_end_leaves_nothing_behind(world: World) -> None:
             world.say(Failed(lease=lease, code="x", retryable=False))
     work, dispatcher = world.core.work, world.core.dispatcher
     assert not any((work.tasks, work.leases, work.pacing.paces, work.verifying, world.core.offers.of))
-    assert not any((dispatcher.asleep, dispatcher.charged, dispatcher.left_out, dispatcher.kept))
+    assert not any((dispatcher.asleep, dispatcher.charged, dispatcher.left_out, dispatcher.kept, dispatcher.avoided))
     [queue] = dispatcher.queues.values()
     assert (queue.size, queue.work, queue.lines, queue.entered) == (0, 0, {}, {})
     assert world.session().free == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace as changed
 
-from hub.dispatcher import PREFER_S
 from hub.effects import Publish, Save, Send, Verify
 from hub.messages import (
     CANCELLED, COMPLETED, FAILED, RELEASED, Accept, Cancel, Failed, FailedAck, LeaseLost, Offer, Problem,
@@ -197,9 +196,7 @@ def test_p6_a_report_under_an_old_lease_changes_nothing_and_is_told_so(world: Wo
     world.join("w2")
     effects = world.wait(2)
     assert published(effects) == [("task-1", RELEASED)]
-    effects = world.wait(PREFER_S)
-    worker = next(session.worker for session in world.core.sessions.values() if session.offers)
-    new = world.accept(effects, worker)
+    new = world.accept(effects, "w2")
     before, version = world.task(), world.stored().version
     reports = {
         "progress": lambda: world.progress(old, 99, worker="w1"), "renew": lambda: world.say(Renew(lease=old), "w1"),
@@ -207,7 +204,7 @@ def test_p6_a_report_under_an_old_lease_changes_nothing_and_is_told_so(world: Wo
     }
     assert sent(reports[say]()) == [LeaseLost(lease=old)]
     assert (world.task(), world.stored().version) == (before, version)
-    assert published(world.complete(new.lease, worker)) == [("task-1", COMPLETED)]
+    assert published(world.complete(new.lease, "w2")) == [("task-1", COMPLETED)]
 
 
 def test_a_report_under_a_lease_that_never_was_is_lease_lost(world: World) -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from hub.effects import Publish, Save
 from hub.interface import OfferedModel
-from hub.messages import COMPLETED, PROGRESSED, RELEASED, Failed, LeaseLost, Offer, Renew, Status
+from hub.messages import COMPLETED, LONGEST_WAIT_S, PROGRESSED, RELEASED, Failed, LeaseLost, Offer, Renew, Status
 from hub.task import Lease, State, Task
 
 from .world import RULES, START, World, a_task, check, kinds, only, published, saved_tasks, sent
@@ -122,9 +122,20 @@ def test_p8_a_backoff_stored_by_a_clock_far_ahead_is_not_endless(world: World) -
     world.join()
     task = a_task(not_before=START + 10**9)
     world.ledger.stored[Task, task.id] = task
-    again = reborn(world)
-    again.join()
-    assert only(again.wait(max(RULES.backoff_s) * (1 + RULES.jitter) + 1), Offer).task == "task-1"
+    assert only(reborn(world).join(), Offer).task == "task-1"
+
+
+def test_p8_no_more_is_left_of_a_backoff_than_all_of_it_after_the_clock_went_back(world: World) -> None:
+    world.say(Failed(lease=world.running(), code="crashed"))
+    world.now -= 3600
+    assert reborn(world).task().not_before == world.now + RULES.backoff_s[0]
+
+
+def test_p5_a_wait_that_a_worker_asked_for_outlives_a_restart(world: World) -> None:
+    world.say(Failed(lease=world.running(), code="gpu_busy", retry_after=LONGEST_WAIT_S))
+    until = world.task().not_before
+    world.now += 1
+    assert reborn(world).task().not_before == until
 
 
 def test_p8_a_backoff_that_is_over_does_not_come_back_when_the_clock_goes_back(world: World) -> None:

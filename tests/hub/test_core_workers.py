@@ -6,14 +6,15 @@ import time
 
 import pytest
 
-from hub.effects import Close, Save, Send
-from hub.errors import NotFound
+from hub.effects import Close, Delete, Save, Send
+from hub.errors import Conflict, Invalid, NotFound
 from hub.interface import OfferedModel
 from hub.messages import (
     RELEASED, Accept, Bye, Cancel, Drain, LeaseLost, Model, Offer, Problem, Progress, Renew, Status, Welcome,
     decode, to_worker,
 )
 from hub.presence import CLOSE_GONE, CLOSE_REPLACED
+from hub.roster import MOST_BY_ONE, MOST_IN_ALL
 from hub.session import Phase
 from hub.task import State
 
@@ -30,7 +31,7 @@ def test_a_new_worker_is_welcomed_with_the_rules(world: World) -> None:
     assert welcome == Send(world.session().id, Welcome(
         session=world.session().id, heartbeat_s=RULES.heartbeat_s, renew_s=RULES.renew_s, lease_s=RULES.lease_s,
     ))
-    assert save == Save(OfferedModel("m", "", ""), 0)
+    assert save == Save(OfferedModel("m", "", "", by="w1"), 0)
 
 
 def test_models_are_remembered_once_and_again_when_they_change(world: World) -> None:
@@ -40,13 +41,42 @@ def test_models_are_remembered_once_and_again_when_they_change(world: World) -> 
     hello = a_hello("w2", instance="i2")
     hello.models = [Model(name="m", alias="Magic")]
     effects = world.take(world.core.join(hello, world.now))
-    assert [effect for effect in effects if isinstance(effect, Save)] == [Save(OfferedModel("m", "Magic", "", 2), 1)]
+    [save] = [effect for effect in effects if isinstance(effect, Save)]
+    assert save == Save(OfferedModel("m", "Magic", "", 2, by="w1"), 1)
 
 
 def test_models_outlive_their_worker(world: World) -> None:
     world.join()
     world.say(Bye())
     assert kinds(world.submit()) == ["Save", "Publish"]
+
+
+def test_the_models_that_workers_make_up_are_bounded(world: World) -> None:
+    for number in range(20):
+        effects = world.join("w1", instance=f"i{number}", models=[f"made-up-{number}-{n}" for n in range(100)])
+    assert len(world.core.models) == MOST_BY_ONE
+    problem = only(effects, Problem)
+    assert (problem.code, problem.detail.count("made-up")) == ("too_many_models", 100)
+    for number in range(2, 9):
+        world.join(f"w{number}", models=[f"model-{number}-{n}" for n in range(100)])
+        world.join(f"w{number}", instance="i2", models=[f"another-{number}-{n}" for n in range(100)])
+    assert len(world.core.models) == MOST_IN_ALL
+    assert not any(isinstance(message, Problem) for message in sent(world.join("w9", models=["model-2-0"])))
+
+
+def test_a_model_that_nobody_offers_is_forgotten_at_an_admins_word_and_may_come_again(world: World) -> None:
+    world.join()
+    with pytest.raises(Conflict):
+        world.core.forget_model("m")
+    world.say(Bye())
+    world.submit()
+    assert world.core.forget_model("m") == [Delete(OfferedModel, "m")]
+    del world.ledger.stored[OfferedModel, "m"]
+    with pytest.raises(NotFound):
+        world.core.forget_model("m")
+    with pytest.raises(Invalid):
+        world.submit("task-2")
+    assert only(world.join(), Offer).task == "task-1"
 
 
 def test_the_same_instance_resumes_its_session(world: World) -> None:

@@ -82,12 +82,27 @@ def test_how_long_a_task_runs_is_known_only_to_who_saw_it_begin(pacing: Pacing) 
 
 
 @pytest.mark.parametrize(("changes", "stalled"), [
-    ({"progress": 1.0}, False), ({"phase": "segment"}, False), ({"message": "still here"}, True), ({}, True),
+    ({"progress": 0.1}, False), ({"phase": "segment"}, False), ({"message": "still here"}, True), ({}, True),
+    ({"progress": 0.09}, True),
 ])
 def test_only_getting_further_counts_as_progress(pacing: Pacing, changes: dict[str, object], stalled: bool) -> None:
     task, _ = step(pacing, running(), START + 5, **changes)  # type: ignore[arg-type]
     assert pacing.stalled(task.id, START + 11, 10.0) is stalled
     assert pacing.stalled(task.id, START + 15.1, 10.0)
+
+
+def test_going_to_and_fro_between_phases_is_no_progress(pacing: Pacing) -> None:
+    task, _ = step(pacing, running(), START + 5, phase="segment")
+    for number in range(20):
+        task, _ = step(pacing, task, START + 6 + number, phase=("fetch", "segment")[number % 2])
+    assert pacing.stalled(task.id, START + 15.1, 10.0)
+
+
+def test_what_an_attempt_had_reached_before_a_restart_is_no_progress_after_it(pacing: Pacing) -> None:
+    half_way = running(progress=50.0, phase="segment")
+    pacing.begin(half_way, 2, START, None)
+    task, _ = step(pacing, half_way, START + 5, message="still here")
+    assert pacing.stalled(task.id, START + 11, 10.0)
 
 
 def test_p8_a_hub_that_was_away_takes_nobody_for_stalled(pacing: Pacing) -> None:

@@ -102,6 +102,12 @@ def test_a_release_keeps_the_evidence_of_the_attempt() -> None:
     assert (after.lease, after.worker, after.phase, after.not_before) == (None, None, None, NOW + 5)
 
 
+def test_a_refusal_is_no_attempt_and_is_remembered() -> None:
+    after = moves.refuse(in_state(State.PROCESSING), LEASE.id, "refused", "busy", NOW)
+    assert (after.state, after.attempt, after.lease, after.started_at) == (State.WAITING, 0, None, None)
+    assert after.attempts == (Attempt(1, "w1", "refused", "busy", NOW),)
+
+
 def test_a_failure_keeps_its_reason_and_the_evidence() -> None:
     after = moves.fail(in_state(State.PROCESSING), PROBLEM, NOW)
     assert (after.problem, after.ended_at) == (PROBLEM, NOW)

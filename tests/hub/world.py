@@ -171,7 +171,7 @@ def check(core: Core) -> None:
     assert len(in_line) + len(dispatcher.asleep) + len(offered) == len(waiting), "a task that waits in two places"
     assert set(dispatcher.asleep) <= {id for _, id in dispatcher.alarms}, "a task that nobody will wake"
     assert set(dispatcher.charged) == set(offered) | set(leased.values())
-    assert {**dispatcher.left_out, **dispatcher.kept}.keys() <= set(core.tasks)
+    assert {**dispatcher.left_out, **dispatcher.kept, **dispatcher.avoided}.keys() <= set(core.tasks)
     running: dict[str, int] = {}
     for owner, *_ in dispatcher.charged.values():
         running[owner] = running.get(owner, 0) + 1

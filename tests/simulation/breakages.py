@@ -183,6 +183,13 @@ def newest_first() -> Iterator[None]:
 
 
 @breakage
+def same_worker_again() -> Iterator[None]:
+    """A task goes back to the worker on which it failed, whoever else is here."""
+    with patch.object(Dispatcher, "avoids", lambda self, task, session, now: False):
+        yield
+
+
+@breakage
 def lease_without_end() -> Iterator[None]:
     """A worker that falls silent keeps its task."""
     overdue = Workload.overdue

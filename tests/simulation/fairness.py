@@ -1,4 +1,4 @@
-"""Whether an offer is fair: among one owner's tasks for one model, who asked first is served first.
+"""Whether an offer is fair: among one owner's tasks for one model, who asked first is served first; and whether it is wise.
 
 Owns a rule of its own, written down anew: it must not be right because the hub's is.
 """
@@ -29,4 +29,14 @@ def passed_over(
         if alike and urgency(other) < urgency(offered) and dispatcher.in_line(other):
             left_out = dispatcher.left_out.get(other.id, {}).get(session.worker, now) > now
             if not left_out and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
-                yield other.id
+                if not better_elsewhere(core, session, other, now):
+                    yield other.id
+
+
+def better_elsewhere(core: Core, session: WorkerSession, task: Task, now: float) -> bool:
+    """Whether a task has lately failed on this worker, and another one takes tasks on which it has not."""
+    failed_on = {attempt.worker for attempt in task.attempts if attempt.code != "refused"}
+    if session.worker not in failed_on or core.dispatcher.avoided[task.id][1] <= now:
+        return False
+    others = [other for other in core.sessions.values() if other.usable and other.worker not in failed_on]
+    return any(other.takes(task.model, task.video.facts) for other in others)

@@ -117,6 +117,8 @@ class Watch:
             filled = len(session.offers) + len(session.leases) + len(session.stopping)
             takes, facts = self.world.plans[session.worker].takes, hub.core.tasks[message.task].video.facts
             self.check(takes(facts), "%s is offered to %s, which does not take it", message.task, session.worker)
+            again = fairness.better_elsewhere(hub.core, session, hub.core.tasks[message.task], hub.clock.now())
+            self.check(not again, "%s is offered to %s once more, before others", message.task, session.worker)
             for passed in fairness.passed_over(hub.core, session, takes, message.task, hub.clock.now()):
                 self.complain(f"nobody starves: {message.task} is offered to {session.worker} before {passed}")
             self.check(filled <= session.slots, "slots of %s oversold: %d of %d", session.worker, filled, session.slots)

@@ -69,7 +69,7 @@ def queues(core: Core, running: set[str]) -> Iterator[str]:
         yield f"something waits in two places: {places}"
     if not dispatcher.asleep.keys() <= {id for _, id in dispatcher.alarms}:
         yield f"asleep are {set(dispatcher.asleep)}, and not all will be woken"
-    if not dispatcher.left_out.keys() | dispatcher.kept.keys() <= core.tasks.keys():
+    if not dispatcher.left_out.keys() | dispatcher.kept.keys() | dispatcher.avoided.keys() <= core.tasks.keys():
         yield "something is remembered of a task that is over"
     for model, queue in dispatcher.queues.items():
         turns = {(user, tag, count) for tag, count, user in queue.turns}

@@ -28,6 +28,7 @@ from .workers import Worker
 MORNING = 1_700_000_000.0  # the wall clock when a simulation begins
 TOLD = 400  # last lines of the story that are kept
 TICK_S = 0.5
+AVOID_S, LONGEST_REFUSAL_S = 10.0, 6.0
 LOOK_AGAIN_S = 12.0  # no write of a dead hub comes later
 HISTORY = 40  # events that a topic keeps, so few that viewers do miss some
 
@@ -187,7 +188,8 @@ def simulated(world: World) -> Iterator[None]:
     with (
         patch("hub.runner.asyncio", world.loop), patch("hub.runner.log", log), patch("hub.runner.TICK_S", TICK_S),
         patch("hub.elsewhere.asyncio", world.loop), patch("hub.elsewhere.log", log),
-        patch("hub.elsewhere.LOOK_AGAIN_S", LOOK_AGAIN_S),
+        patch("hub.elsewhere.LOOK_AGAIN_S", LOOK_AGAIN_S), patch("hub.dispatcher.AVOID_S", AVOID_S),
+        patch("hub.workload.LONGEST_REFUSAL_S", LONGEST_REFUSAL_S),
         patch("handlers.worker_line.log", log), patch("hub.topics.HISTORY", HISTORY),
     ):
         yield

@@ -23,8 +23,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+import structlog
+
 from .errors import AttemptFailed, BadInput, Stopped
-from .job import Job, Order, Report, Stats, TaskFunction
+from .job import Job, Order, Report, TaskFunction
 from .previews import Previews, Shown
 from .threads import in_thread, tell
 
@@ -33,6 +35,7 @@ PACE_S = 0.25  # at most one report in this time
 NAME = "model"  # what the processes are called, with a number behind it
 
 Functions = Mapping[str, TaskFunction]
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +282,15 @@ def perform(functions: Functions, job: Job) -> Done | Raised:
     return Done(stats)
 
 
-def numbers(stats: Stats) -> dict[str, float]:
-    """What can be told about the work: finite numbers by name."""
-    told = {str(name): float(value) for name, value in (stats or {}).items()}
+def numbers(stats: object) -> dict[str, float]:
+    """What can be told about the work: finite numbers by name. The rest is left out: the work is done all the same."""
+    told: dict[str, float] = {}
+    if not isinstance(stats, Mapping | None):
+        log.warning("numbers_left_out", reason=f"a function returns numbers by name, not {type(stats).__name__}")
+        return told
+    for name, value in (stats or {}).items():
+        try:
+            told[str(name)] = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            log.warning("number_left_out", name=str(name), reason=str(error))
     return {name: value for name, value in told.items() if math.isfinite(value)}

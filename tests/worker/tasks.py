@@ -101,6 +101,27 @@ def show(job: Job) -> Stats:
     return copy(job)
 
 
+def numpy_numbers(job: Job) -> Stats:
+    """Counts with numpy, shows such a frame once somebody looks, and returns words among its numbers."""
+    while not job.watched and not job.cancelled:
+        time.sleep(0.01)
+    job.preview("mask", np.zeros((8, 8), np.uint8), np.int64(7))
+    job.report("segment", np.float32(50.0), np.int64(3))
+    job.output.write_bytes(b"counted")
+    return {"frames": np.int64(2), "model": "v2", "none": None}  # type: ignore[dict-item]
+
+
+def list_of_numbers(job: Job) -> Stats:
+    """Returns something else than numbers by name."""
+    job.output.write_bytes(b"counted")
+    return [1.0, 2.0]  # type: ignore[return-value]
+
+
+def refuse_with_objects(job: Job) -> Stats:
+    """Blames the input with the exception that it made, and no code."""
+    raise job.BadInput("", FileNotFoundError("nothing there"))
+
+
 def unseen(job: Job) -> Stats:
     """Would fail if anybody made a picture of what it shows."""
     for frame in range(100):

@@ -60,6 +60,7 @@ async def test_a_whole_job(hub: FakeHub) -> None:
 
 @pytest.mark.parametrize("model, code, retryable", [
     ("refuse", "not_video", False), ("break_down", "worker_error", True), ("crash", "worker_crashed", True),
+    ("refuse_with_objects", "bad_input", False),
     ("forget", "no_result", True),
 ])
 async def test_a_failure_is_told_and_the_next_job_works(

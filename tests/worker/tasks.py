@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -120,6 +122,18 @@ def list_of_numbers(job: Job) -> Stats:
 def refuse_with_objects(job: Job) -> Stats:
     """Blames the input with the exception that it made, and no code."""
     raise job.BadInput("", FileNotFoundError("nothing there"))
+
+
+def helpers(job: Job) -> Stats:
+    """Starts another program and a fork, and asks both to end; the result says how they did."""
+    program = subprocess.Popen(["sleep", "60"])
+    program.terminate()
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    fork.terminate()
+    fork.join()
+    job.output.write_text(f"{program.wait()} {fork.exitcode}")
+    return None
 
 
 def unseen(job: Job) -> Stats:

@@ -11,7 +11,6 @@ import asyncio
 import math
 import multiprocessing
 import os
-import pickle
 import queue
 import signal
 import threading
@@ -23,8 +22,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+import structlog
+
 from .errors import AttemptFailed, BadInput, Stopped
-from .job import Job, Order, Report, Stats, TaskFunction
+from .job import Job, Order, Report, TaskFunction
 from .previews import Previews, Shown
 from .threads import in_thread, tell
 
@@ -33,6 +34,7 @@ PACE_S = 0.25  # at most one report in this time
 NAME = "model"  # what the processes are called, with a number behind it
 
 Functions = Mapping[str, TaskFunction]
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +116,12 @@ class Child:
         pipe = self.pipe
         self.watched = order.watched
         try:
-            await in_thread(lambda: pipe.send(order))
-            self.busy = True
-            if self.watched != order.watched:
-                pipe.send(Watch(self.watched))
-            while isinstance(reply := await self.replies.get(), Report | Shown):
-                if isinstance(reply, Report):
-                    on_report(reply)
-                else:
-                    on_picture(reply)
-        except OSError:
-            reply = Ended()
+            reply = await self.outcome(pipe, order, on_report, on_picture)
         except asyncio.CancelledError:
             await self.wind_down(pipe)
+            raise
+        except Exception:
+            self.kill()  # the function still runs, and what it says at its end must not count for the next order
             raise
         finally:
             self.busy = False
@@ -137,6 +132,24 @@ class Child:
                 raise (BadInput if reply.final else AttemptFailed)(reply.code, reply.detail)
             case Ended():
                 raise AttemptFailed("worker_crashed", await self.last_words())
+
+    async def outcome(
+        self, pipe: Connection, order: Order, on_report: Callable[[Report], None], on_picture: Callable[[Shown], None],
+    ) -> Done | Raised | Ended:
+        """Hand over an order and wait for its end."""
+        try:
+            await in_thread(lambda: pipe.send(order))
+            self.busy = True
+            if self.watched != order.watched:
+                pipe.send(Watch(self.watched))
+        except OSError:
+            return Ended()
+        while isinstance(reply := await self.replies.get(), Report | Shown):
+            if isinstance(reply, Report):
+                on_report(reply)
+            else:
+                on_picture(reply)
+        return reply
 
     def watch(self, on: bool) -> None:
         """Tell the running job whether somebody looks."""
@@ -178,7 +191,7 @@ def listen(pipe: Connection, loop: asyncio.AbstractEventLoop, receive: Callable[
     while not isinstance(reply, Ended):
         try:
             reply = pipe.recv()
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except Exception:  # its end, or what cannot be read, which is as good as that
             reply = Ended()
         if not tell(loop, receive, reply):
             break
@@ -236,12 +249,25 @@ class Outlet:
 
 def main(pipe: Connection, functions: Functions) -> None:
     """The life of the model's process: one order after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    leave_signals_to_parent()
     outlet = Outlet(pipe)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=obey, args=(pipe, jobs, outlet), daemon=True).start()
     while True:
         outlet.finish(perform(functions, jobs.get()))
+
+
+def leave_signals_to_parent() -> None:
+    """Ctrl-C and a stop reach the whole group, and this process is to finish its job; what it starts ends as usual."""
+    own = os.getpid()
+
+    def stay(number: int, frame: object) -> None:
+        if os.getpid() != own:  # in a fork, which has this handler too
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stay)  # unlike SIG_IGN it is not handed on to other programs
 
 
 def obey(pipe: Connection, jobs: queue.SimpleQueue[Job], outlet: Outlet) -> None:
@@ -279,7 +305,15 @@ def perform(functions: Functions, job: Job) -> Done | Raised:
     return Done(stats)
 
 
-def numbers(stats: Stats) -> dict[str, float]:
-    """What can be told about the work: finite numbers by name."""
-    told = {str(name): float(value) for name, value in (stats or {}).items()}
+def numbers(stats: object) -> dict[str, float]:
+    """What can be told about the work: finite numbers by name. The rest is left out: the work is done all the same."""
+    told: dict[str, float] = {}
+    if not isinstance(stats, Mapping | None):
+        log.warning("numbers_left_out", reason=f"a function returns numbers by name, not {type(stats).__name__}")
+        return told
+    for name, value in (stats or {}).items():
+        try:
+            told[str(name)] = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            log.warning("number_left_out", name=str(name), reason=str(error))
     return {name: value for name, value in told.items() if math.isfinite(value)}

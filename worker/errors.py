@@ -15,20 +15,22 @@ from __future__ import annotations
 
 
 class AttemptFailed(Exception):
-    """One attempt at a task ended without a result: `code` is stable, `detail` is for people."""
+    """One attempt at a task ended without a result: `code` is stable, `detail` is for people, and may be any object."""
 
     retryable = True
+    usual_code = "worker_error"
 
-    def __init__(self, code: str, detail: str = "") -> None:
-        super().__init__(f"{code}: {detail}" if detail else code)
-        self.code = code
-        self.detail = detail
+    def __init__(self, code: str = "", detail: object = "") -> None:
+        self.code = str(code) or self.usual_code
+        self.detail = str(detail)
+        super().__init__(f"{self.code}: {self.detail}" if self.detail else self.code)
 
 
 class BadInput(AttemptFailed):
     """The input can never be processed, here or elsewhere."""
 
     retryable = False
+    usual_code = "bad_input"
 
 
 class LeaseGone(Exception):

@@ -5,14 +5,15 @@ Owns the function's side of the work. Never knows the hub, a lease or a socket: 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsInt, TypeVar
 
 from .errors import BadInput, Stopped
-from .previews import Kind, Previews
+from .previews import Kind, Previews, count
 
 if TYPE_CHECKING:
     from .previews import Picture
@@ -101,7 +102,7 @@ class Job:
         """Whether somebody looks and the next pictures are due: ask once a frame, then `preview` them."""
         return self.previews.due
 
-    def preview(self, kind: Kind, picture: Picture, frame: int | None = None) -> None:
+    def preview(self, kind: Kind, picture: Picture, frame: SupportsInt | None = None) -> None:
         """Show a picture of the frame that is worked on: "original", "mask" or "composite".
 
         A JPEG or WebP as bytes, or an array that is made small: (height, width) or (height, width, 3) blue, green,
@@ -112,20 +113,26 @@ class Job:
         """
         self.previews.offer(kind, picture, frame)
 
-    def report(self, phase: str, percent: float, frames_done: int | None = None, message: str = "") -> None:
+    def report(
+        self, phase: str, percent: SupportsFloat, frames_done: SupportsInt | None = None, message: object = "",
+    ) -> None:
         """Say how far the work is: a phase out of segment, composite, encode, and percent 0..100 of this function.
 
-        Call it as often as you like; what is too much is left out on the way.
+        Call it as often as you like; what is too much is left out on the way, and so is a percentage that is not
+        finite.
 
         Raises:
             Stopped: the job was cancelled; let it pass.
             ValueError: there is no such phase.
+            ValueError, TypeError, OverflowError: a number is none.
         """
         if phase not in PHASES:
             raise ValueError(f"a phase is one of {', '.join(PHASES)}, not {phase!r}")
         if self.cancelled:
             raise Stopped
-        self.send(Report(phase, percent, frames_done, message))
+        share, frames = float(percent), None if frames_done is None else count(frames_done)
+        if math.isfinite(share):
+            self.send(Report(str(phase), max(0.0, min(100.0, share)), frames, str(message)))
 
     def progress(self, frames: Iterable[T], phase: str = "segment", total: int | None = None) -> Iterator[T]:
         """Pass `frames` through and report each; `total` is their number, taken from `len` where there is one.

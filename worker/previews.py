@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsInt, get_args
 
 import msgspec
 import structlog
@@ -27,6 +27,7 @@ PACE_S = 1.8  # between two sets of pictures: one of each kind, so the hub's two
 SIDE = 320  # pixels, of the longer side
 QUALITY = 70  # JPEG's, 0..100
 LARGEST = 120 * 1024  # bytes of one picture
+MOST_FRAMES = 2**40
 TYPE = b"\x01"
 
 log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ class Previews:
         """Whether somebody looks, and has seen the last pictures for long enough."""
         return self.wanted.is_set() and self.clock() - self.began >= PACE_S
 
-    def offer(self, kind: Kind, picture: Picture, frame: int | None) -> None:
+    def offer(self, kind: Kind, picture: Picture, frame: SupportsInt | None) -> None:
         """Send a picture if it is due and the first of its kind in this set; one that cannot be made is left out.
 
         Raises:
@@ -79,10 +80,20 @@ class Previews:
             image = picture if isinstance(picture, bytes) else small(picture)
             if len(image) > LARGEST:
                 raise ValueError(f"{len(image)} bytes, at most {LARGEST} are shown")
+            number = None if frame is None else count(frame)
         except Exception as error:  # whether somebody looks must not decide whether a job fails
             log.warning("preview_left_out", kind=kind, reason=f"{type(error).__name__}: {error}")
             return
-        self.send(Shown(kind, frame, image))
+        self.send(Shown(kind, number, image))
+
+
+def count(frames: SupportsInt) -> int:
+    """How many frames, or which one of them, as it may travel: also numpy has numbers.
+
+    Raises:
+        ValueError, TypeError, OverflowError: this is none.
+    """
+    return max(0, min(int(frames), MOST_FRAMES))
 
 
 def small(picture: npt.NDArray[Any]) -> bytes:

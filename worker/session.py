@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from traceback import format_exc
 from typing import Any
 
 import structlog
@@ -146,39 +147,54 @@ class Session:
                     self.reserved.clear()
                     await connection.close()
             except Lost as lost:
-                failures += 1
-                longest = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(failures, 10))
-                pause = self.come_back_after + random.uniform(SHORTEST_PAUSE_S, longest)
-                self.come_back_after = 0.0
-                log.info("hub_lost", hub=self.url, reason=str(lost), back_in_s=round(pause, 1))
-                await asyncio.sleep(pause)
+                reason = str(lost)
+            except Refused:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                log.error("conversation_broke", exception=format_exc())  # without local variables: some are secrets
+            failures += 1
+            longest = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(failures, 10))
+            pause = self.come_back_after + random.uniform(SHORTEST_PAUSE_S, longest)
+            self.come_back_after = 0.0
+            log.info("hub_lost", hub=self.url, reason=reason, back_in_s=round(pause, 1))
+            await asyncio.sleep(pause)
 
     async def converse(self, connection: Connection) -> None:
-        """Say hello, then take message after message, until the connection ends.
+        """Say hello, then listen and speak, until the connection ends: for one of both is for both.
 
         Raises:
             Lost: the connection ended, or the hub asked to come back.
             Refused: the hub does not want this worker.
         """
-        duties: list[asyncio.Task[None]] = []
         hello = replace(self.hello, running=list(self.works), last_seen=self.outbox.heard)
         await connection.send(encode(hello))
         try:
-            async with asyncio.timeout(WELCOME_S) as patience:
-                while True:
-                    message = self.read(await connection.receive())
-                    if isinstance(message, Welcome) and not self.connected:
-                        self.welcomed(message)
-                        duties += map(asyncio.create_task, self.duties(connection, message))
-                        patience.reschedule(None)
-                    elif message is not None and self.outbox.hear(message):
-                        self.take(message)
+            async with asyncio.timeout(WELCOME_S):
+                welcome = await self.listen_for_welcome(connection)
         except TimeoutError:
             raise Lost("the hub did not answer hello") from None
-        finally:
-            for duty in duties:
-                duty.cancel()
-            await asyncio.gather(*duties, return_exceptions=True)
+        await until_one_ends(
+            self.listen(connection), self.write(connection), self.write_pictures(connection),
+            self.renew(welcome.renew_s), self.beat(welcome.heartbeat_s),
+        )
+
+    async def listen_for_welcome(self, connection: Connection) -> Welcome:
+        """Take what was missed, which comes first, until the hub welcomes this worker."""
+        while not isinstance(message := self.read(await connection.receive()), Welcome):
+            self.hear(message)
+        self.welcomed(message)
+        return message
+
+    async def listen(self, connection: Connection) -> None:
+        """Take message after message."""
+        while True:
+            self.hear(self.read(await connection.receive()))
+
+    def hear(self, message: ToWorker | None) -> None:
+        """Do what a message asks for, once."""
+        if message is not None and self.outbox.hear(message):
+            self.take(message)
 
     def read(self, raw: bytes | str) -> ToWorker | None:
         """One message; what cannot be understood is skipped, because a newer hub may say more than we know."""
@@ -196,22 +212,15 @@ class Session:
         self.outbox.post(message)
         self.news.set()
 
-    def duties(self, connection: Connection, welcome: Welcome) -> tuple[Coroutine[Any, Any, None], ...]:
-        """What goes on beside reading while a connection stands."""
-        return (
-            self.write(connection), self.renew(welcome.renew_s), self.beat(welcome.heartbeat_s),
-            self.write_pictures(connection),
-        )
-
     async def write(self, connection: Connection) -> None:
-        with suppress(Lost, Refused):
-            while True:
-                self.news.clear()
-                while (message := self.outbox.next()) is not None:
-                    await connection.send(encode(message))
-                    if isinstance(message, Bye):
-                        self.left.set()
-                await self.news.wait()
+        """Send what is due, message after message."""
+        while True:
+            self.news.clear()
+            while (message := self.outbox.next()) is not None:
+                await connection.send(encode(message))
+                if isinstance(message, Bye):
+                    self.left.set()
+            await self.news.wait()
 
     def show(self, lease: str, shown: Shown) -> None:
         """Have a picture sent, unless a newer one of its kind comes first."""
@@ -220,15 +229,14 @@ class Session:
 
     async def write_pictures(self, connection: Connection) -> None:
         """Beside the messages, so that a picture never holds one up."""
-        with suppress(Lost, Refused):
-            while True:
-                await self.picture.wait()
-                self.picture.clear()
-                while self.pictures:
-                    lease, kind = next(iter(self.pictures))
-                    picture = self.pictures.pop((lease, kind))
-                    if lease in self.works and self.works[lease].watched:
-                        await connection.show(picture)
+        while True:
+            await self.picture.wait()
+            self.picture.clear()
+            while self.pictures:
+                lease, kind = next(iter(self.pictures))
+                picture = self.pictures.pop((lease, kind))
+                if lease in self.works and self.works[lease].watched:
+                    await connection.show(picture)
 
     async def renew(self, every: float) -> None:
         while True:
@@ -349,6 +357,19 @@ class Session:
         self.works.pop(lease, None)
         if not self.works:
             self.settled.set()
+
+
+async def until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run them side by side until one ends, and end the others; raises what that one raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in sorted(ended, key=lambda each: not isinstance(each.exception(), Refused)):  # the final word counts
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def load() -> float:

@@ -1,10 +1,14 @@
 """A hub for tests: the worker protocol on a real websocket or by polls, files on real HTTP, everything else by hand.
 
     async with FakeHub() as hub:
+        serving = asyncio.create_task(worker.serve(hub.url, hub.token))
         hub.put("video", b"...")
         lease = await hub.assign("my-model")
-        result = await hub.expect(Result)
+        result = await hub.expect(Result, lease=lease)
         assert hub.uploads[result.artifacts[0].upload_id] == b"..."
+        await hub.send(ResultAck(lease=lease))  # else the worker waits for it before it leaves
+        worker.stop()
+        await serving
 
 Owns the hub's side of the conversation and nothing of the hub's decisions: a test says what is offered and when.
 """
@@ -50,6 +54,7 @@ class FakeHub:
     `answers` are statuses for the next HTTP requests instead of the real answers; None lets one through, 0 hangs up.
     `cuts` are numbers of bytes after which the hub hangs up on the next PATCHes; it keeps what has come.
     `poll_answers` are the same for polls: they are given when the poll was taken in, as if its answer had been lost.
+    `word_answers` are the same for those polls alone that say something and do not wait.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class FakeHub:
         self.answers: deque[int | None] = deque()
         self.cuts: deque[int] = deque()
         self.poll_answers: deque[int | None] = deque()
+        self.word_answers: deque[int | None] = deque()
         self.polls = 0
         self.arrivals: asyncio.Queue[str] = asyncio.Queue()
         self.pictures: asyncio.Queue[bytes] = asyncio.Queue()
@@ -196,7 +202,8 @@ class FakeHub:
             self.outbox.popleft()
         if poll.wait > 0:
             await self.hold(poll.wait)
-        status = self.poll_answers.popleft() if self.poll_answers else None
+        answers = self.poll_answers if poll.wait > 0 or self.poll_answers else self.word_answers
+        status = answers.popleft() if answers else None
         if status is not None:
             return status, b"{}"
         due = [replace(kept, ack=self.heard) for kept in self.outbox] if not self.connection else []

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from traceback import format_exc
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -24,7 +25,7 @@ from .child import PACE_S, Child
 from .errors import AttemptFailed, LeaseGone
 from .files import Wire
 from .job import Order, Report
-from .previews import Shown
+from .previews import Shown, count
 from .threads import in_thread, tell as tell_loop
 
 FETCHED, MADE = 5.0, 95.0  # percent of the whole task when the inputs are here, and when the result is made
@@ -63,7 +64,7 @@ class Work:
             log.info("attempt_failed", lease=self.lease, code=error.code, detail=error.detail)
             self.ending = self.failed(error)
         except Exception as error:
-            log.exception("attempt_broke", lease=self.lease)
+            log.error("attempt_broke", lease=self.lease, exception=format_exc())  # links, which are local, are secret
             self.ending = self.failed(AttemptFailed("worker_error", f"{type(error).__name__}: {error}"))
         finally:
             self.child = None
@@ -84,7 +85,7 @@ class Work:
             )
             stats = await child.run(order, self.reported, lambda shown: self.show(self.lease, shown))
             uploaded = await self.upload(order.output)
-        frames = max(0, int(stats.get("frames", 0)))
+        frames = count(stats.get("frames", 0))
         artifact = Artifact(purpose=RESULT, upload_id=uploaded.id, sha256=uploaded.sha256, frames=frames)
         return Result(lease=self.lease, artifacts=[artifact], stats=stats)
 
@@ -137,9 +138,8 @@ class Work:
 
     def reported(self, report: Report) -> None:
         """What the task function says, as part of the whole."""
-        share = max(0.0, min(100.0, report.percent)) / 100.0
-        frames = None if report.frames_done is None else max(0, report.frames_done)
-        self.progress(report.phase, FETCHED + (MADE - FETCHED) * share, frames, plain(report.message))
+        whole = FETCHED + (MADE - FETCHED) * report.percent / 100.0
+        self.progress(report.phase, whole, report.frames_done, plain(report.message))
 
     def watch(self, on: bool) -> None:
         """Somebody looks, or nobody any more."""

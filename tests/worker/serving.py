@@ -14,7 +14,8 @@ from worker.transports import Connection, Transport
 
 FUNCTIONS = (
     tasks.copy, tasks.spin, tasks.deaf, tasks.gate, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget,
-    tasks.chatter, tasks.pid, tasks.show, tasks.unseen,
+    tasks.chatter, tasks.pid, tasks.show, tasks.unseen, tasks.numpy_numbers, tasks.list_of_numbers,
+    tasks.refuse_with_objects,
 )
 
 
@@ -52,3 +53,33 @@ class Turns:
 
     async def close(self) -> None:
         """Nothing is kept."""
+
+
+class Brittle:
+    """A transport whose connections carry everything, until one of `errors` is raised in place of the next word."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.errors: list[Exception] = []
+
+    async def open(self) -> Connection:
+        return BrittleConnection(self, await self.transport.open())
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+
+class BrittleConnection:
+    """One connection of it."""
+
+    def __init__(self, transport: Brittle, connection: Connection) -> None:
+        self.transport = transport
+        self.receive = connection.receive
+        self.show = connection.show
+        self.close = connection.close
+        self.carry = connection.send
+
+    async def send(self, message: bytes) -> None:
+        if self.transport.errors:
+            raise self.transport.errors.pop()
+        await self.carry(message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -99,6 +101,39 @@ def show(job: Job) -> Stats:
         for kind in KINDS:
             job.preview(kind, grey, frame)
     return copy(job)
+
+
+def numpy_numbers(job: Job) -> Stats:
+    """Counts with numpy, shows such a frame once somebody looks, and returns words among its numbers."""
+    while not job.watched and not job.cancelled:
+        time.sleep(0.01)
+    job.preview("mask", np.zeros((8, 8), np.uint8), np.int64(7))
+    job.report("segment", np.float32(50.0), np.int64(3))
+    job.output.write_bytes(b"counted")
+    return {"frames": np.int64(2), "model": "v2", "none": None}  # type: ignore[dict-item]
+
+
+def list_of_numbers(job: Job) -> Stats:
+    """Returns something else than numbers by name."""
+    job.output.write_bytes(b"counted")
+    return [1.0, 2.0]  # type: ignore[return-value]
+
+
+def refuse_with_objects(job: Job) -> Stats:
+    """Blames the input with the exception that it made, and no code."""
+    raise job.BadInput("", FileNotFoundError("nothing there"))
+
+
+def helpers(job: Job) -> Stats:
+    """Starts another program and a fork, and asks both to end; the result says how they did."""
+    program = subprocess.Popen(["sleep", "60"])
+    program.terminate()
+    fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    fork.start()
+    fork.terminate()
+    fork.join()
+    job.output.write_text(f"{program.wait()} {fork.exitcode}")
+    return None
 
 
 def unseen(job: Job) -> Stats:

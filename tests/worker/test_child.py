@@ -19,7 +19,7 @@ FUNCTIONS: dict[str, TaskFunction] = {
     function.__name__: function
     for function in (
         tasks.copy, tasks.spin, tasks.deaf, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget, tasks.chatter,
-        tasks.pid,
+        tasks.pid, tasks.helpers,
     )
 }
 MakeOrder = Callable[..., Order]
@@ -103,6 +103,22 @@ async def test_a_crash_is_one_failed_attempt_and_the_next_job_gets_a_new_process
     with pytest.raises(AttemptFailed, match="worker_crashed.*SIGSEGV"):
         await child.run(order("crash"), ignore)
     assert await child.run(order("crash", crash=False), ignore) == {"frames": 2.0, "seconds": 0.5}
+
+
+async def test_an_order_whose_reports_cannot_be_taken_does_not_end_the_next_one(
+    child: Child, order: MakeOrder, tmp_path: Path
+) -> None:
+    def break_down(report: Report) -> None:
+        raise OSError("a bug in the parent")
+
+    with pytest.raises(OSError, match="a bug in the parent"):
+        await child.run(order("spin", mark=str(tmp_path / "mark")), break_down)
+    assert await child.run(order("copy"), ignore) == {"frames": 2.0, "seconds": 0.5}
+
+
+async def test_what_a_task_function_starts_can_be_ended_as_usual(child: Child, order: MakeOrder) -> None:
+    await child.run(order("helpers"), ignore)
+    assert order("helpers").output.read_text() == "-15 -15"
 
 
 async def test_a_process_that_died_between_jobs_is_replaced(child: Child, order: MakeOrder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -88,6 +89,30 @@ async def test_the_second_signal_ends_what_runs(hub: FakeHub) -> None:
     await asyncio.wait_for(service, 20)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_signal_to_the_whole_group_lets_the_running_work_end(gate: Path) -> None:
+    """As systemd, a container's init and a closed terminal send it."""
+    script = "import sys; from tests.worker.serving import make_worker; make_worker().run(sys.argv[1], sys.argv[2])"
+    async with FakeHub() as hub:
+        hub.put("video", b"moving")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, hub.url, hub.token, cwd=Path(__file__).parents[2], start_new_session=True,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            lease = await hub.assign("gate", {"gate": str(gate)})
+            await hub.expect(Progress, phase="segment")
+            os.killpg(process.pid, signal.SIGTERM)
+            await hub.expect(Drain)
+            await asyncio.wait_for(open_gate(gate), 20)
+            await hub.expect(Result, lease=lease)
+            await hub.send(ResultAck(lease=lease))
+            await hub.expect(Bye)
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2])

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from worker.errors import Stopped
@@ -33,6 +36,29 @@ def test_a_cancelled_job_stops_at_its_next_report() -> None:
     with pytest.raises(Stopped):
         next(frames)
     assert job.cancelled
+
+
+def test_numbers_of_any_kind_travel_as_plain_ones() -> None:
+    reports: list[Report] = []
+    job = Job(ORDER, reports.append)
+    job.report("segment", np.float32(50.0), np.int64(3), ValueError("half"))
+    job.report(np.str_("encode"), "75", -1)  # type: ignore[arg-type]  # a slip, but no harm
+    assert reports == [Report("segment", 50.0, 3, "half"), Report("encode", 75.0, 0)]
+    assert {type(value) for report in reports for value in astuple(report)} == {str, float, int}
+
+
+def test_percentages_are_held_within_bounds_and_what_is_not_finite_is_not_said() -> None:
+    reports: list[Report] = []
+    job = Job(ORDER, reports.append)
+    for percent in (-1.0, float("nan"), float("inf"), float("-inf"), 101.0):
+        job.report("segment", percent)
+    assert reports == [Report("segment", 0.0), Report("segment", 100.0)]
+
+
+@pytest.mark.parametrize("percent, frames", [("half", 1), (None, 1), (1.0, "many"), (1.0, float("nan"))])
+def test_what_is_no_number_is_an_error_where_it_is_said(percent: Any, frames: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Job(ORDER).report("segment", percent, frames)
 
 
 def test_a_phase_that_the_hub_does_not_know_is_an_error() -> None:

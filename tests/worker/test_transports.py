@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub.messages import (
-    Bye, Cancel, Decline, Hello, Progress, Reconnect, Result, ResultAck, Status, encode,
+    Bye, Cancel, Decline, Hello, Progress, Reconnect, Renew, Result, ResultAck, Status, encode,
 )
 from tests.worker.serving import Turns, make_worker, serving
 from worker.auto import AutoTransport
@@ -128,6 +128,24 @@ async def test_answers_of_polls_that_are_lost_come_again_and_count_once(hub: Fak
             assert hub.uploads[result.artifacts[0].upload_id] == b"moving"
             await hub.send(ResultAck(lease=lease))
     assert len(hub.uploads) == len([message for message in hub.said if isinstance(message, Result)]) == 3
+    assert said_once_in_order(hub)
+
+
+@pytest.mark.parametrize("status", [503, 0])
+async def test_a_word_whose_answer_is_lost_does_not_make_the_worker_mute(gate: Path, status: int) -> None:
+    """The poll that waits is fine meanwhile."""
+    async with FakeHub(renew_s=0.05, heartbeat_s=0.05) as hub, serving(hub, transport="poll"):
+        hub.put("video", b"moving")
+        await hub.expect(Hello)
+        lease = await hub.assign("gate", {"gate": str(gate)})
+        await hub.expect(Progress, phase="segment")
+        hub.word_answers.append(status)
+        assert (await hub.expect(Hello)).running == [lease]
+        for _ in range(3):
+            await hub.expect(Renew, lease=lease)
+        await open_gate(gate)
+        await hub.expect(Result, lease=lease)
+        await hub.send(ResultAck(lease=lease))
     assert said_once_in_order(hub)
 
 

@@ -66,7 +66,7 @@ class Line:
         """Open or resume the session, take the baton, and give what a returning worker has missed to the transport.
 
         Raises:
-            Forbidden: code unsupported_protocol, or the token is registered for another worker.
+            Forbidden: code unsupported_protocol, the token is another worker's, or a newer instance is here.
         """
         if hello.protocol != PROTOCOL:
             raise Forbidden(f"this hub speaks protocol {PROTOCOL}", code="unsupported_protocol")

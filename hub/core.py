@@ -28,6 +28,8 @@ from .task import IllegalMove, Lease, LeaseLost, Problem, State, Task
 from .verdict import Verdict, judge, misfit
 from .workload import HUBS_OWN, REFUSED, Report, Workload
 
+UNNUMBERED = messages.Problem(code="no_number", detail="what has no n does not count; hello has 1, the next 2")
+
 
 class Link(Struct, frozen=True):
     """Where a worker fetches inputs and puts results: made by `links`, because the core knows no addresses."""
@@ -229,7 +231,7 @@ class Core:
         if session is None:
             raise NotFound("this session is gone, say hello again", code="session_gone")
         if not session.accept(message, now):
-            return []
+            return [] if message.n else [Send(session_id, UNNUMBERED)]
         match message:
             case Accept():
                 return self.accepted(session, message, now)

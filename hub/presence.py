@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import messages, task as moves
 from .effects import Close, Effect, Send
-from .errors import NotFound
+from .errors import Forbidden, NotFound
 from .interface import Interface
 from .messages import Hello, Message
 from .offers import Offers
@@ -22,6 +22,8 @@ from .task import Lease, Problem, Task
 from .workload import ENDS_WORKERS, Workload
 
 CLOSE_REPLACED, CLOSE_GONE, CLOSE_DISABLED = 4409, 1001, 4403
+REPLACED = "another instance of this worker has joined"
+MOST_DISPLACED = 16  # earlier instances of one worker that are remembered
 
 
 class Presence:
@@ -40,9 +42,15 @@ class Presence:
     # --- coming -------------------------------------------------------------------------------------------------
 
     def join(self, hello: Hello, now: float) -> list[Effect]:
-        """A worker says hello: a new session, or the old one resumed; leases that it does not run are given up."""
+        """A worker says hello: a new session, or the old one resumed; leases that it does not run are given up.
+
+        Raises:
+            Forbidden: the instance that took this one's place is here.
+        """
         effects: list[Effect] = []
         known = self.roster.session_of(hello.worker)
+        if known is not None and hello.instance in known.displaced:
+            raise Forbidden(REPLACED)
         resumed = known is not None and known.instance == hello.instance
         if known is not None and resumed:
             session = known
@@ -50,8 +58,10 @@ class Presence:
             self.roster.describe(session, hello)
         else:
             if known is not None:
-                effects += self.remove(known, "another instance of this worker has joined", CLOSE_REPLACED, now)
+                effects += self.remove(known, REPLACED, CLOSE_REPLACED, now)
             session = WorkerSession(self.new_id(), hello, now)
+            if known is not None:
+                session.displaced = (*known.displaced, known.instance)[-MOST_DISPLACED:]
             self.roster.enter(session)
         effects.append(Send(session.id, messages.Welcome(
             session=session.id, heartbeat_s=self.rules.heartbeat_s, renew_s=self.rules.renew_s,

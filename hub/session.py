@@ -44,7 +44,8 @@ class WorkerSession:
     the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
     maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
     `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word. `passing` says by model until
-    when (seconds) it passes, since nothing near the front of that line is of its size.
+    when (seconds) it passes, since nothing near the front of that line is of its size. `displaced` are earlier
+    instances, whose place this one has taken.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -62,6 +63,7 @@ class WorkerSession:
         self.warm = ""
         self.paused = False
         self.passing: dict[str, float] = {}
+        self.displaced: tuple[str, ...] = ()
         self.seen = hello.n
         self.last_number = self.acknowledged = 0
         self.outbox: deque[Message] = deque()

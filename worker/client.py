@@ -24,6 +24,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -95,11 +96,18 @@ class Worker:
     def run(self, url: str, token: str, *, transport: Way = "auto", drain_s: float = DRAIN_S) -> None:
         """Serve the hub at `url` until SIGINT or SIGTERM; exits with code 2 when the hub refuses this worker.
 
+        The same where address or token cannot be right: both with one line in the log.
+
         The first signal lets running work end, for `drain_s` seconds at most; the second ends it. `transport` is
         "auto" (a websocket, or polls where none gets through), "websocket", "poll", or a transport.
         """
         if multiprocessing.current_process().name.startswith(f"{NAME}-"):
             raise RuntimeError('put worker.run(...) under if __name__ == "__main__": the model\'s process imports this')
+        try:
+            check(url, token)
+        except ValueError as error:
+            log.error("not_started", worker=self.name, reason=str(error))
+            sys.exit(2)
         try:
             asyncio.run(self.serve(url, token, transport=transport, signals=True, drain_s=drain_s))
         except Refused as refused:
@@ -113,9 +121,10 @@ class Worker:
 
         Raises:
             Refused: the hub does not want this worker.
-            ValueError: a model has no task function, or there is no such transport.
+            ValueError: a model has no task function, address or token cannot be right, or there is no such transport.
             TypeError: a task function cannot be found by another process.
         """
+        check(url, token)
         if missing := sorted(self.models.keys() - self.functions.keys()):
             raise ValueError(f"no task function for: {', '.join(missing)}")
         try:
@@ -159,6 +168,25 @@ class Worker:
         """End the running jobs, say goodbye to the hub and let `serve` return."""
         if self.session is not None:
             self.session.stopping.set()
+
+
+def check(url: str, token: str) -> None:
+    """Whether a hub may be at this address and a header may carry this token.
+
+    Raises:
+        ValueError: the text says what is wrong, and does not show the token.
+    """
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or "@" in parts.netloc:
+        raise ValueError(f"a hub's address is like http://hub:6001, not {url.rpartition('@')[2]!r}")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f"the hub's links begin behind host and port, so give {parts.scheme}://{parts.netloc} alone")
+    if not token or not (token.isascii() and token.isprintable()):
+        raise ValueError("this cannot be the token: it is empty, or has a line end or a foreign letter in it")
 
 
 def way_to(url: str, token: str, name: str) -> Transport:

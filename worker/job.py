@@ -37,6 +37,14 @@ class Order:
     output: Path
     watched: bool = False
 
+    @property
+    def mask(self) -> Path:
+        return self.output.with_name("mask.mp4")
+
+    @property
+    def foreground(self) -> Path:
+        return self.output.with_name("foreground.mp4")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -57,8 +65,9 @@ class Job:
     """One job inside a task function.
 
     `inputs["video"]` and perhaps `inputs["background"]` are the fetched files, `output` is where the function
-    writes the finished video, `options` is what the user chose, `attempt` counts from 1. A function may return
-    numbers about its work; "frames" among them is how many frames it wrote.
+    writes the finished video, `options` is what the user chose, `attempt` counts from 1. A function may also write
+    videos to `mask` and `foreground`; the user gets what is there. It may return numbers about its work; "frames"
+    among them is how many frames it wrote.
     """
 
     BadInput = BadInput
@@ -91,6 +100,14 @@ class Job:
     @property
     def output(self) -> Path:
         return self.order.output
+
+    @property
+    def mask(self) -> Path:
+        return self.order.mask
+
+    @property
+    def foreground(self) -> Path:
+        return self.order.foreground
 
     @property
     def cancelled(self) -> bool:

@@ -173,6 +173,7 @@ class PushConnection:
         return self.inbox.handled
 
     async def send(self, message: bytes) -> None:
+        """Say it until the hub answers: a new hello, which only a call of the hub's could take, would be no quicker."""
         if self.hello is None:
             self.hello = message
             self.transport.said_hello.set()
@@ -183,11 +184,11 @@ class PushConnection:
                 try:
                     answer = await self.transport.caller.call(self.session, [message], self.inbox.handled, 0)
                     break
-                except NoAnswer:
-                    if pause > LONGEST_PAUSE_S:
-                        raise
-                await asyncio.sleep(random.uniform(pause / 2, pause))
-                pause *= 2
+                except NoAnswer as error:
+                    wait = random.uniform(pause / 2, pause)
+                    log.info("hub_not_reached", reason=str(error), again_in_s=round(wait, 1))
+                await asyncio.sleep(wait)
+                pause = min(LONGEST_PAUSE_S, pause * 2)
         self.inbox.put(answer.messages, answer.ack)
 
     async def show(self, picture: bytes) -> None:

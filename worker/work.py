@@ -84,10 +84,10 @@ class Work:
                 await self.fetch(folder), folder / "result.mp4", self.watched,
             )
             stats = await child.run(order, self.reported, lambda shown: self.show(self.lease, shown))
-            uploaded = await self.upload(order.output)
-        frames = count(stats.get("frames", 0))
-        artifact = Artifact(purpose=RESULT, upload_id=uploaded.id, sha256=uploaded.sha256, frames=frames)
-        return Result(lease=self.lease, artifacts=[artifact], stats=stats)
+            more = {"mask": order.mask, "foreground": order.foreground}
+            made = {RESULT: order.output, **{purpose: path for purpose, path in more.items() if path.is_file()}}
+            artifacts = await self.upload(made, count(stats.get("frames", 0)))
+        return Result(lease=self.lease, artifacts=artifacts, stats=stats)
 
     async def fetch(self, folder: Path) -> dict[str, Path]:
         """All inputs as files, by purpose."""
@@ -106,16 +106,23 @@ class Work:
         self.progress("fetch", FETCHED)
         return fetched
 
-    async def upload(self, result: Path) -> files.Uploaded:
-        """The finished file, as an upload of the hub's."""
-        url = urljoin(self.hub_url, self.assign.upload_url)
+    async def upload(self, made: dict[str, Path], frames: int) -> list[Artifact]:
+        """The finished files, by purpose, as uploads of the hub's."""
         self.progress("upload", MADE)
-        uploaded = await self.transfer(
-            "upload", lambda wire: files.upload(url, result, result.name, "video/mp4", RESULT, wire),
-            lambda done, total: MADE + (100.0 - MADE) * done / max(1, total),
-        )
+        url, artifacts = urljoin(self.hub_url, self.assign.upload_url), list[Artifact]()
+        total, before = sum(path.stat().st_size for path in made.values()) or 1, 0
+        for purpose, path in made.items():
+
+            def put(wire: Wire) -> files.Uploaded:
+                return files.upload(url, path, path.name, "video/mp4", purpose, wire)
+
+            uploaded = await self.transfer(
+                "upload", put, lambda done, _: MADE + (100.0 - MADE) * (before + done) / total,
+            )
+            artifacts.append(Artifact(purpose=purpose, upload_id=uploaded.id, sha256=uploaded.sha256, frames=frames))
+            before += path.stat().st_size
         self.progress("upload", 100.0)
-        return uploaded
+        return artifacts
 
     async def transfer(self, phase: str, move: Callable[[Wire], T], percent: Callable[[int, int], float]) -> T:
         """Run one transfer beside the loop, with its progress at a bearable pace; it ends when nobody waits for it."""

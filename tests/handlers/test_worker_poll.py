@@ -273,6 +273,17 @@ async def test_another_instance_takes_over_and_the_one_that_waits_is_told_for_go
     assert second.session != worker.session
 
 
+async def test_an_older_instance_that_comes_late_does_not_throw_out_the_newer_one(api: Api) -> None:
+    worker = await joined(api)
+    second = PollWorker(api, worker.name, worker.token, worker.model)
+    await second.join()
+    again = {"session": worker.session, "ack": worker.seen, "wait": 0}
+    refused(await worker.ask(again), 409, "session_gone")
+    late = await worker.ask({"messages": worker.numbered(worker.hello()), "wait": 0})
+    assert "another instance" in refused(late, 403, "forbidden")["detail"]
+    assert fine(await second.ask({"session": second.session, "ack": second.seen, "wait": 0}))
+
+
 async def test_p15_a_poll_that_waits_is_sent_away_when_the_hub_stops(api: Api) -> None:
     worker = await joined(api)
     polling = asyncio.create_task(worker.ask({"session": worker.session, "ack": worker.seen, "wait": 60}))

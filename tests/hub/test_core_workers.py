@@ -7,10 +7,10 @@ import time
 import pytest
 
 from hub.effects import Close, Delete, Save, Send
-from hub.errors import Conflict, Invalid, NotFound
+from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.interface import OfferedModel
 from hub.messages import (
-    RELEASED, Accept, Bye, Cancel, Drain, LeaseLost, Model, Offer, Problem, Progress, Renew, Status, Welcome,
+    RELEASED, Accept, Bye, Cancel, Drain, Failed, LeaseLost, Model, Offer, Problem, Progress, Renew, Status, Welcome,
     decode, to_worker,
 )
 from hub.presence import CLOSE_GONE, CLOSE_REPLACED
@@ -135,6 +135,26 @@ def test_a_new_instance_replaces_the_old_session(world: World) -> None:
     assert effects[0] == Close(old.id, CLOSE_REPLACED, "another instance of this worker has joined")
     assert only(effects, Welcome).resumed is False
     assert (old.phase, world.session().instance, len(world.core.sessions)) == (Phase.GONE, "i2", 1)
+
+
+def test_an_instance_that_was_replaced_is_refused_as_long_as_its_successor_is_here(world: World) -> None:
+    for instance in ("i1", "i2", "i3"):
+        world.join(instance=instance)
+    for instance in ("i1", "i2"):
+        with pytest.raises(Forbidden, match="another instance of this worker has joined"):
+            world.join(instance=instance)
+    assert world.session().instance == "i3" and only(world.join(instance="i3"), Welcome).resumed
+    world.say(Bye())
+    assert not only(world.join(instance="i1"), Welcome).resumed
+
+
+def test_a_message_without_a_number_changes_nothing_and_is_told_so(world: World) -> None:
+    world.join()
+    lease = world.running("task-1")
+    unnumbered = Failed(lease=lease, code="worker_error", ack=world.session().last_number)
+    effects = world.core.receive(world.session().id, unnumbered, world.now)
+    assert only(effects, Problem).code == "no_number" and len(effects) == 1
+    assert world.task().state is State.PROCESSING
 
 
 def test_a_new_instance_gives_up_the_leases_that_it_does_not_run(world: World) -> None:

@@ -15,7 +15,7 @@ from worker.transports import Connection, Transport
 FUNCTIONS = (
     tasks.copy, tasks.spin, tasks.deaf, tasks.gate, tasks.crash, tasks.refuse, tasks.break_down, tasks.forget,
     tasks.chatter, tasks.pid, tasks.show, tasks.unseen, tasks.numpy_numbers, tasks.list_of_numbers,
-    tasks.refuse_with_objects,
+    tasks.refuse_with_objects, tasks.layers,
 )
 
 

@@ -136,6 +136,14 @@ def helpers(job: Job) -> Stats:
     return None
 
 
+def layers(job: Job) -> Stats:
+    """Delivers all that there can be, or what the options name."""
+    job.output.write_bytes(b"all of it")
+    for name in job.options.get("more", ["mask", "foreground"]):
+        getattr(job, name).write_bytes(name.encode())
+    return {"frames": 3}
+
+
 def unseen(job: Job) -> Stats:
     """Would fail if anybody made a picture of what it shows."""
     for frame in range(100):

@@ -34,6 +34,38 @@ async def test_a_model_needs_a_task_function() -> None:
         await Worker([Model("copy")]).serve("http://127.0.0.1:1", "token")
 
 
+@pytest.mark.parametrize("url, token, says", [
+    ("localhost:6001", "t", "like http://hub:6001, not 'localhost:6001'"),
+    ("ftp://hub", "t", "like http://hub:6001, not 'ftp://hub'"),
+    ("http://", "t", "like http://hub:6001, not 'http://'"),
+    ("http://hub:port", "t", "like http://hub:6001, not 'http://hub:port'"),
+    ("http://[hub", "t", "like http://hub:6001"),
+    ("http://ann:s3cret@hub:6001", "t", "not 'hub:6001'"),
+    ("https://example.org/hub", "t", "so give https://example.org alone"),
+    ("https://example.org/?a=s3cret", "t", "so give https://example.org alone"),
+    ("http://127.0.0.1:1", "s3cret\nline", "cannot be the token"),
+    ("http://127.0.0.1:1", "s3crét", "cannot be the token"),
+    ("http://127.0.0.1:1", "", "cannot be the token"),
+])
+def test_an_address_or_token_that_cannot_be_right_is_told_in_one_line(
+    url: str, token: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker([Model("copy")])
+    worker.task("copy")(tasks.copy)
+    with pytest.raises(SystemExit) as end:
+        worker.run(url, token)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert end.value.code == 2 and says in line and "s3cr" not in line
+    caplog.clear()
+
+
+async def test_serving_such_a_hub_is_an_error() -> None:
+    worker = Worker([Model("copy")])
+    worker.task("copy")(tasks.copy)
+    with pytest.raises(ValueError, match="a hub's address is like"):
+        await worker.serve("localhost:6001", "token")
+
+
 def test_a_function_inside_a_function_is_refused_with_the_way_out() -> None:
     def local(job: Job) -> None:
         """Cannot be found from another process."""

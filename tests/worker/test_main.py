@@ -64,6 +64,16 @@ async def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize("transport", ["auto", "push"])
+async def test_an_address_that_is_none_ends_it_with_one_clear_line(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_PUSH_SECRET", "whsec_" + "QUFB" * 8)
+    process = await start("--hub", "localhost:6001", "--transport", transport)
+    _, stderr = await process.communicate()
+    assert process.returncode == 2 and len(stderr.splitlines()) == 1 and b"like http://hub:6001" in stderr
+
+
 async def test_without_a_token_it_says_what_to_do() -> None:
     process = await start("--hub", "http://127.0.0.1:1", token=None)
     _, stderr = await process.communicate()

@@ -179,6 +179,18 @@ async def test_what_the_worker_says_goes_to_the_hub(hub: FakeHub, transport: Pus
         await connection.send(encode(Status(n=3, ack=1, slots_free=1)))
 
 
+async def test_what_the_worker_says_is_said_until_the_hub_answers(
+    hub: FakeHub, transport: PushTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pushed.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("worker.pushed.LONGEST_PAUSE_S", 0.02)
+    connection = await conversing(transport)
+    hub.session, hub.instance, hub.heard = 1, "i", 1
+    hub.poll_answers.extend([503, 0] * 10)
+    await connection.send(encode(Status(n=2, ack=1, slots_free=1)))
+    assert (await hub.expect(Status)).n == 2 and not hub.poll_answers
+
+
 async def test_an_address_that_is_taken_is_told(transport: PushTransport) -> None:
     second = PushTransport("http://127.0.0.1:1", "token", SECRET, port=transport.port)
     with pytest.raises(Lost, match=f"cannot listen at 127.0.0.1:{transport.port}"):

@@ -14,11 +14,10 @@ from hub.messages import (
     Accept, Assign, Bye, Cancel, Decline, Drain, Failed, FailedAck, Hello, LeaseLost, Problem, Progress, Reconnect,
     Renew, Result, ResultAck, Status, Welcome, encode,
 )
-from tests.worker.serving import Brittle, make_worker, serving
-from worker.errors import Lost, Refused
+from tests.worker.serving import make_worker, serving
+from worker.errors import Refused
 from worker.testing import FakeHub
 from worker.threads import in_thread
-from worker.transports import WebSocketTransport
 
 
 @pytest.fixture
@@ -56,6 +55,19 @@ async def test_a_whole_job(hub: FakeHub) -> None:
     assert last == {"fetch": 5.0, "segment": 50.0, "encode": 95.0, "upload": 100.0}
     numbers = [message.n for message in hub.said]
     assert numbers == sorted(set(numbers)) and isinstance(hub.said[-1], Bye)
+
+
+@pytest.mark.parametrize("more", [["mask", "foreground"], ["mask"]])
+async def test_a_mask_and_a_foreground_are_delivered_where_they_were_made(hub: FakeHub, more: list[str]) -> None:
+    async with serving(hub):
+        lease = await hub.assign("layers", {"more": more})
+        result = await hub.expect(Result, lease=lease)
+        delivered = {artifact.purpose: hub.uploads[artifact.upload_id].decode() for artifact in result.artifacts}
+        assert delivered == {"result": "all of it", **{name: name for name in more}}
+        assert {artifact.frames for artifact in result.artifacts} == {3}
+        await hub.send(ResultAck(lease=lease))
+    said = [message.progress for message in hub.said if isinstance(message, Progress)]
+    assert said == sorted(said) and said[-1] == 100.0
 
 
 @pytest.mark.parametrize("model, code, retryable", [
@@ -305,38 +317,6 @@ async def test_happened_a_gpu_job_starves_the_renewal() -> None:
         assert loop.time() - began < 10.0
         for lease in leases:
             await hub.send(Cancel(lease=lease))
-
-
-@pytest.mark.parametrize("error", [Lost("no answer"), TypeError("a bug")])
-async def test_a_word_that_cannot_be_said_brings_a_new_connection_on_which_all_is_said(
-    gate: Path, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with FakeHub(renew_s=0.05, heartbeat_s=0.05) as hub:
-        hub.put("video", b"moving")
-        brittle = Brittle(WebSocketTransport(hub.url, hub.token))
-        async with serving(hub, transport=brittle):
-            await hub.expect(Hello)
-            lease = await hub.assign("gate", {"gate": str(gate)})
-            await hub.expect(Progress, phase="segment")
-            brittle.errors.append(error)
-            assert (await hub.expect(Hello)).running == [lease]
-            await hub.expect(Renew, lease=lease)
-            await open_gate(gate)
-            await hub.expect(Result, lease=lease)
-            await hub.send(ResultAck(lease=lease))
-    complaints = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(complaints) == isinstance(error, TypeError) and all("TypeError: a bug" in text for text in complaints)
-    caplog.clear()
-
-
-async def test_a_word_that_is_refused_ends_the_worker(hub: FakeHub) -> None:
-    brittle = Brittle(WebSocketTransport(hub.url, hub.token))
-    service = asyncio.create_task(make_worker().serve(hub.url, hub.token, transport=brittle))
-    await hub.expect(Status)
-    brittle.errors.append(Refused("401"))
-    await hub.offer("nothing-like-it")
-    with pytest.raises(Refused, match="401"):
-        await asyncio.wait_for(service, 20)
 
 
 async def test_progress_is_at_most_four_messages_a_second_and_a_phase(hub: FakeHub) -> None:

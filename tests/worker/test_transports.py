@@ -12,7 +12,7 @@ import pytest
 from hub.messages import (
     Bye, Cancel, Decline, Hello, Progress, Reconnect, Renew, Result, ResultAck, Status, encode,
 )
-from tests.worker.serving import Turns, make_worker, serving
+from tests.worker.serving import Brittle, Turns, make_worker, serving
 from worker.auto import AutoTransport
 from worker.errors import Lost, NoWebSocket, Refused
 from worker.polling import PollConnection, PollTransport
@@ -113,6 +113,41 @@ async def test_what_was_said_on_a_way_that_broke_arrives_once_on_the_other(hub: 
         await hub.send(Reconnect(after_s=0.0))
         assert (await hub.expect(Hello)).running == []
     assert said_once_in_order(hub)
+
+
+# --- words that cannot be said ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Lost("no answer"), TypeError("a bug")])
+async def test_a_word_that_cannot_be_said_brings_a_new_connection_on_which_all_is_said(
+    gate: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FakeHub(renew_s=0.05, heartbeat_s=0.05) as hub:
+        hub.put("video", b"moving")
+        brittle = Brittle(WebSocketTransport(hub.url, hub.token))
+        async with serving(hub, transport=brittle):
+            await hub.expect(Hello)
+            lease = await hub.assign("gate", {"gate": str(gate)})
+            await hub.expect(Progress, phase="segment")
+            brittle.errors.append(error)
+            assert (await hub.expect(Hello)).running == [lease]
+            await hub.expect(Renew, lease=lease)
+            await open_gate(gate)
+            await hub.expect(Result, lease=lease)
+            await hub.send(ResultAck(lease=lease))
+    complaints = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(complaints) == isinstance(error, TypeError) and all("TypeError: a bug" in text for text in complaints)
+    caplog.clear()
+
+
+async def test_a_word_that_is_refused_ends_the_worker(hub: FakeHub) -> None:
+    brittle = Brittle(WebSocketTransport(hub.url, hub.token))
+    service = asyncio.create_task(make_worker().serve(hub.url, hub.token, transport=brittle))
+    await hub.expect(Status)
+    brittle.errors.append(Refused("401"))
+    await hub.offer("nothing-like-it")
+    with pytest.raises(Refused, match="401"):
+        await asyncio.wait_for(service, 20)
 
 
 # --- polls ------------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class Core:
             self.roster.know(interface)
         for task in tasks:
             self.adopt(task, now)
+        self.outlooks.renew(now)
 
     def adopt(self, task: Task, now: float) -> None:
         """Believe the store about one task, whatever was believed before."""
@@ -92,7 +93,7 @@ class Core:
 
     def dispatch(self, now: float) -> list[Effect]:
         """Offer waiting tasks to free workers; every decision that may have freed something ends with this."""
-        self.outlooks.renew()
+        self.outlooks.renew(now)
         return self.offers.make(now)
 
     # --- what users do ------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ class Core:
     def attach(self, session_id: str, now: float) -> None:
         """A connection carries the session again."""
         self.presence.attach(session_id, now)
-        self.outlooks.renew()
+        self.outlooks.renew(now)
 
     def detach(self, session_id: str, now: float) -> list[Effect]:
         """A session's connection is gone; what was offered over it is offered to others."""
@@ -251,7 +252,7 @@ class Core:
             lease=lease.id, task=task.id, attempt=after.attempt, model=task.model, options=task.options,
             inputs=link.inputs, upload_url=link.upload_url,
         )
-        self.outlooks.renew()
+        self.outlooks.renew(now)
         return [Save(after, task.version), Send(session.id, assign), Publish(after, messages.ASSIGNED)]
 
     def reported(

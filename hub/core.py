@@ -76,20 +76,24 @@ class Core:
             self.adopt(task, now)
         self.outlooks.renew(now)
 
-    def adopt(self, task: Task, now: float) -> None:
+    def adopt(self, task: Task, now: float) -> list[Effect]:
         """Believe the store about one task, whatever was believed before."""
-        self.forget(task.id)
+        told = self.forget(task.id, now, task.lease.id if task.lease is not None else None)
         self.work.adopt(task, now)
         if task.lease is not None and not task.state.ended:
             self.presence.hold(task.lease, task.id)
+        return told
 
-    def forget(self, task_id: str) -> None:
-        """A task is nothing to this core any more: it ended, or another process moved it."""
+    def forget(self, task_id: str, now: float, stands: str | None = None) -> list[Effect]:
+        """Another process moved a task: who works on it here is told, unless its lease is the one that `stands`."""
         self.offers.forget(task_id)
-        task = self.tasks.get(task_id)
+        task, told = self.tasks.get(task_id), list[Effect]()
         if task is not None and task.lease is not None:
+            if task.lease.id != stands and self.presence.knows(task.lease):
+                told = self.presence.call_off(task, "moved", now)
             self.presence.vacate(task.lease)
         self.work.forget(task_id)
+        return told
 
     def dispatch(self, now: float) -> list[Effect]:
         """Offer waiting tasks to free workers; every decision that may have freed something ends with this."""

@@ -171,6 +171,11 @@ class Presence:
             if stopping_until is not None:
                 session.stopping[lease.id] = stopping_until
 
+    def knows(self, lease: Lease) -> bool:
+        """Whether a worker that is here was told that it holds a lease."""
+        session = self.roster.session_of(lease.worker)
+        return session is not None and session.knows(lease.id)
+
     def call_off(self, task: Task, reason: str, now: float) -> list[Effect]:
         """Tell whoever works on a task to stop; the slot stays taken until it has, if it still works."""
         if task.lease is None:
@@ -189,10 +194,15 @@ class Presence:
         return effects
 
     def suspect(self, task: Task, lease: Lease, problem: Problem, now: float) -> list[Effect]:
-        """Remember against a worker that a task failed on it; one that fails everything is paused."""
-        effects = self.roster.failed(lease.worker, task.id, problem.code, now)
+        """Remember against a worker that a task failed on it; one that fails everything is paused.
+
+        Of one that is not here nothing is known: it may be at another hub, and well.
+        """
         session = self.roster.session_of(lease.worker)
-        if effects and session is not None:
+        if session is None:
+            return []
+        effects = self.roster.failed(lease.worker, task.id, problem.code, now)
+        if effects:
             self.offers.withdraw(session, now)
         return effects
 

@@ -63,7 +63,8 @@ class Workload:
             longest = max(self.rules.backoff_s) * (1 + self.rules.jitter)
             self.wait(task if task.not_before <= now + longest else replace(task, not_before=now + longest), now)
             return
-        grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
+        until = max(min(task.lease.expires_at, now + self.rules.lease_s), now + self.rules.heartbeat_s)
+        grace = replace(task.lease, expires_at=until)
         # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.
         running = self.tasks[task.id] = replace(task, lease=grace, version=task.version + UNSTORED)
         self.leases[grace.id] = task.id

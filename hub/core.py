@@ -158,7 +158,7 @@ class Core:
         task = self.work.newest(task)
         if not task.state.ended:
             raise IllegalMove(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
-        return [Delete(Task, task.id), Publish(task, messages.DELETED)]
+        return [Delete(Task, task.id, task.version), Publish(task, messages.DELETED)]
 
     def requeue(self, task: Task, now: float) -> list[Effect]:
         """An admin takes a running task from its worker; it waits again, and that was no attempt.

@@ -14,11 +14,11 @@ from hub import runner as running
 from hub.effects import Delete, Save
 from hub.errors import Conflict
 from hub.interface import Interface, register
-from hub.messages import Assign, Cancel, Message, Progress, Renew, Status
+from hub.messages import Accept, Assign, Cancel, Message, Offer, Progress, Renew, Status
 from hub.task import Lease, State, Task
 
 from .stage import Stage, Transport, assigned, decided
-from .world import RULES, START
+from .world import RULES, START, a_task
 
 
 @dataclass
@@ -139,3 +139,19 @@ async def test_a_hub_blames_no_worker_that_is_at_another(hubs: Hubs) -> None:
     service = await hubs.here.store.get(Interface, "w1")
     assert service is not None and not service.paused
     assert set(leases) == set(hubs.here.core.leases)
+
+
+async def test_p7_a_deletion_does_not_take_a_task_that_another_hub_has_set_going_again(hubs: Hubs) -> None:
+    await hubs.here.store.commit([Save(a_task(state=State.FAILED, ended_at=START), 0)])
+    await hubs.there.start()
+    read = await hubs.stored()
+    transport = await hubs.here.join()
+    await hubs.here.runner.carry_out(hubs.here.core.retry(read, START))
+    offer = transport.written[-1]
+    assert isinstance(offer, Offer)
+    await hubs.here.say(Accept(offer=offer.offer))
+    with pytest.raises(Conflict):
+        await hubs.there.runner.carry_out(hubs.there.core.delete(read))
+    await hubs.there.settled()
+    assert (await hubs.stored()).state is State.PROCESSING
+    assert hubs.there.core.tasks["task-1"].worker == "w1", "and now it is known there"

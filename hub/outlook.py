@@ -10,14 +10,14 @@ from itertools import islice
 from msgspec import Struct
 
 from .estimate import Span, size_of
-from .fairness import FairQueue
+from .fairness import Ahead, FairQueue
 from .media import Facts
 from .messages import Model
 from .roster import Roster
 from .session import Phase
 from .task import State, Task
 from .verdict import misfit
-from .workload import Workload
+from .workload import UNKNOWN_COST_S, Workload
 
 LOOKED_AT = 256  # slots that an estimate looks at
 
@@ -49,13 +49,14 @@ class Staff(Struct):
 
 
 class Outlooks:
-    """Makes outlooks as of `now` (seconds); what it found out about the workers is kept until `renew`."""
+    """Makes outlooks as of `now` (seconds); what it found out about workers and lines is kept until `renew`."""
 
     def __init__(self, work: Workload, roster: Roster) -> None:
         self.work = work
         self.roster = roster
         self.staffs: dict[tuple[str, tuple[Model, ...]], Staff] = {}
         self.limits: dict[str, set[Model]] = {}
+        self.aheads: dict[tuple[str, str], Ahead] = {}
         self.now = 0.0
 
     def renew(self, now: float) -> None:
@@ -63,6 +64,7 @@ class Outlooks:
         self.now = now
         self.staffs.clear()
         self.limits.clear()
+        self.aheads.clear()
 
     def of(self, task: Task) -> Outlook:
         """What can be told about a task."""
@@ -78,7 +80,7 @@ class Outlooks:
         own = size_of(known.video.facts)
         queue = self.work.dispatcher.queues.get(known.model)
         mean = queue.work / queue.size if queue is not None and queue.size else own
-        place = self.place(known, queue, max(self.work.cost(known) * mean / own, 1e-9) if own else 1e-9)
+        place = self.place(known, queue, max(mean * (UNKNOWN_COST_S if rate is None else rate.p50), 1e-9))
         position = None if resting else place
         if rate is None or not staff.usable or self.work.dispatcher.shares.capped(known.owner):
             return Outlook(position, None, blocked_by)
@@ -92,7 +94,10 @@ class Outlooks:
             return 1
         if task.owner not in queue.lines:
             return 1 + len(queue.lines)  # everybody who waits has a turn first
-        return 1 + queue.position(task, cost)
+        ahead = self.aheads.get((task.model, task.owner))
+        if ahead is None:
+            ahead = self.aheads[task.model, task.owner] = queue.ahead(task.owner, cost)
+        return 1 + ahead.of(queue.lines[task.owner].rank(task))
 
     def left(self, task: Task) -> Span | None:
         """How long a running task still takes."""

@@ -14,7 +14,7 @@ from hub.estimate import Span
 from hub.outlook import Outlook
 from hub.rules import Rules
 
-from .world import START, World, only
+from .world import START, World, a_task, lines_run, only
 
 TAKES_S = 20.0  # how long each video of these tests takes, on any worker
 
@@ -126,6 +126,19 @@ def test_p18_a_model_that_left_is_missed_and_what_is_not_known_is_not_told(day: 
     world.take(world.core.dismiss(world.session("w2"), world.now))
     day.order("n-0", "ann", "n")
     assert day.told("n-0") == Outlook(position=1, blocked_by="no_worker_for_model")
+
+
+def test_p13_what_goes_before_a_users_tasks_is_looked_at_once_for_all_of_them(day: Day) -> None:
+    core = day.world.core
+    for number in range(500):
+        core.work.wait(a_task(f"other-{number:03}", owner=f"user-{number}"), START)
+    own = [a_task(f"ann-{number:03}", owner="ann", created_at=START + number) for number in range(101)]
+    for task in own:
+        core.work.wait(task, START)
+    first = lines_run(lambda: core.outlook(own[0]))
+    others = lines_run(lambda: [core.outlook(task) for task in own[1:]])
+    assert others < 5 * first
+    assert [core.outlook(task).position for task in own[:2]] == [501, 502]
 
 
 # --- slots and tasks that come back

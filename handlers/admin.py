@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import shutil
 from collections import Counter
+from itertools import chain, islice
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -23,6 +24,8 @@ from hub.task import IllegalMove, State, Task
 from .base import Endpoint, check_id
 from .bodies import Form
 from .tasks import model_view
+
+PIECE = 10_000  # tasks of the queue that are looked through without a pause
 
 
 class AdminEndpoint(Endpoint):
@@ -50,13 +53,18 @@ class Pending(AdminEndpoint):
 
     async def get(self) -> None:
         limit, after = self.page_arguments()
-        core = self.rooms.runner.core
-        waiting = (
-            task for task in core.tasks.values()
-            if task.state is State.WAITING and (after is None or task.id > after)
-        )
-        found = heapq.nsmallest(limit, waiting, key=lambda task: task.id)
+        found = await self.oldest(limit, after or "")
         self.answer_list(await self.shown(found), found, limit)
+
+    async def oldest(self, limit: int, after: str) -> list[Task]:
+        """The first waiting tasks behind the id `after`; others have their turn between two pieces of a long queue."""
+        found: list[Task] = []
+        every = iter(list(self.rooms.runner.core.tasks.values()))
+        while piece := list(islice(every, PIECE)):
+            waiting = (task for task in piece if task.state is State.WAITING and task.id > after)
+            found = heapq.nsmallest(limit, chain(found, waiting), key=lambda task: task.id)
+            await asyncio.sleep(0)
+        return found
 
 
 class AllTasks(AdminEndpoint):
@@ -162,7 +170,8 @@ class AllModels(AdminEndpoint):
 
     async def get(self) -> None:
         core = self.rooms.runner.core
-        waiting = Counter(task.model for task in core.tasks.values() if task.state is State.WAITING)
+        waiting = Counter({model: queue.size for model, queue in core.dispatcher.queues.items()})
+        waiting.update(core.tasks[id].model for id in (*core.dispatcher.asleep, *core.offers.of))
         self.answer({"items": [
             {
                 **model_view(core, model), "waiting": waiting[model.id],

@@ -22,7 +22,7 @@ from .outlook import Outlook
 from .ports import Clock
 from .previews import Previews
 from .shown import Shown
-from .task import State, Task
+from .task import Task
 from .topics import Topic, Topics
 from .watching import Watch
 
@@ -50,7 +50,6 @@ class Announcer:
         if end is None or end.digest != resuming.digest(stored, newest):
             return False
         resuming.take_up(self.topics, end)
-        self.news.doubt(task.id for task in self.core.tasks.values() if task.state is State.WAITING)
         return True
 
     def end(self, newest: Task | None, version: int) -> resuming.LiveEnd:
@@ -89,9 +88,7 @@ class Announcer:
     def view(self, task: Task) -> dict[str, Any]:
         """A task as the outside may see it now; `task` is what the store said when it was read."""
         task = self.shown.latest(task)
-        outlook = self.core.outlook(task)
-        self.news.shown(task, outlook)
-        return self.views.task(task, self.clock.wall(), outlook, self.topic(task.id).cursor)
+        return self.views.task(task, self.clock.wall(), self.core.outlook(task), self.topic(task.id).cursor)
 
     def look(self) -> list[Effect]:
         """What workers are to be told about who looks."""

@@ -76,25 +76,30 @@ class Core:
             self.roster.know(interface)
         for task in tasks:
             self.adopt(task, now)
+        self.outlooks.renew(now)
 
-    def adopt(self, task: Task, now: float) -> None:
+    def adopt(self, task: Task, now: float) -> list[Effect]:
         """Believe the store about one task, whatever was believed before."""
-        self.forget(task.id)
+        told = self.forget(task.id, now, task.lease.id if task.lease is not None else None)
         self.work.adopt(task, now)
         if task.lease is not None and not task.state.ended:
             self.presence.hold(task.lease, task.id)
+        return told
 
-    def forget(self, task_id: str) -> None:
-        """A task is nothing to this core any more: it ended, or another process moved it."""
+    def forget(self, task_id: str, now: float, stands: str | None = None) -> list[Effect]:
+        """Another process moved a task: who works on it here is told, unless its lease is the one that `stands`."""
         self.offers.forget(task_id)
-        task = self.tasks.get(task_id)
+        task, told = self.tasks.get(task_id), list[Effect]()
         if task is not None and task.lease is not None:
+            if task.lease.id != stands and self.presence.knows(task.lease):
+                told = self.presence.call_off(task, "moved", now)
             self.presence.vacate(task.lease)
         self.work.forget(task_id)
+        return told
 
     def dispatch(self, now: float) -> list[Effect]:
         """Offer waiting tasks to free workers; every decision that may have freed something ends with this."""
-        self.outlooks.renew()
+        self.outlooks.renew(now)
         return self.offers.make(now)
 
     # --- what users do ------------------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ class Core:
         task = self.work.newest(task)
         if not task.state.ended:
             raise IllegalMove(f"the task is {task.state}; cancel it first", code=f"task_{task.state}")
-        return [Delete(Task, task.id), Publish(task, messages.DELETED)]
+        return [Delete(Task, task.id, task.version), Publish(task, messages.DELETED)]
 
     def requeue(self, task: Task, now: float) -> list[Effect]:
         """An admin takes a running task from its worker; it waits again, and that was no attempt.
@@ -178,7 +183,7 @@ class Core:
     def attach(self, session_id: str, now: float) -> None:
         """A connection carries the session again."""
         self.presence.attach(session_id, now)
-        self.outlooks.renew()
+        self.outlooks.renew(now)
 
     def detach(self, session_id: str, now: float) -> list[Effect]:
         """A session's connection is gone; what was offered over it is offered to others."""
@@ -268,7 +273,7 @@ class Core:
             lease=lease.id, task=task.id, attempt=after.attempt, model=task.model, options=task.options,
             inputs=link.inputs, upload_url=link.upload_url,
         )
-        self.outlooks.renew()
+        self.outlooks.renew(now)
         return [Save(after, task.version), Send(session.id, assign), Publish(after, messages.ASSIGNED)]
 
     def reported(

@@ -27,10 +27,11 @@ class Save(Struct, frozen=True):
 
 
 class Delete(Struct, frozen=True):
-    """Forget the record of this kind and id."""
+    """Forget the record of this kind and id, if its stored version is still `previous` (0: whatever it is)."""
 
     kind: type[Any]
     id: str
+    previous: int = 0
 
 
 class Send(Struct, frozen=True):

@@ -66,11 +66,12 @@ class Elsewhere:
         runner = self.runner
         core, shown, now = runner.core, runner.shown.open.get(task_id), runner.clock.now()
         if task is not None:
-            core.adopt(task, now)
-            runner.decide([Publish(core.tasks.get(task_id, task), UPDATED), *core.dispatch(now)])
+            effects = core.adopt(task, now)
+            effects.append(Publish(core.tasks.get(task_id, task), UPDATED))
         else:
-            core.forget(task_id)
-            runner.decide([Publish(shown, DELETED)] if shown is not None else [])
+            effects = core.forget(task_id, now)
+            effects += [Publish(shown, DELETED)] if shown is not None else []
+        runner.decide([*effects, *core.dispatch(now)])
 
     async def reading(self, task_id: str) -> Task | None:
         """A task as it is stored, read until nothing that was decided here meanwhile can be newer."""

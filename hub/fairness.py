@@ -12,7 +12,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections.abc import Generator, Iterator
-from itertools import islice
+from itertools import accumulate, islice
 
 from .estimate import size_of
 from .task import Task
@@ -127,6 +127,26 @@ class Line:
         return bisect_left(self.tasks, order(task), lo=self.gone, key=order) - self.gone
 
 
+class Ahead:
+    """How many tasks go before those of one user, by the number of the user's own before them.
+
+    Each of the `others` has so many turns more before a task, the more of the user's own are before it: from `starts`
+    of these on, and up to `ends`, when all that the other has has gone. Both are of those that were looked at.
+    """
+
+    def __init__(self, starts: list[int], ends: list[int], others: int) -> None:
+        self.starts, self.ends = sorted(starts), sorted(ends)
+        self.started, self.ended = list(accumulate(self.starts, initial=0)), list(accumulate(self.ends, initial=0))
+        self.others = others
+
+    def of(self, own: int) -> int:
+        """How many go before a task that has `own` of its owner's before it."""
+        seen = len(self.starts)
+        begun, done = bisect_left(self.starts, own), bisect_left(self.ends, own)
+        ahead = (own * begun - self.started[begun]) - (own * done - self.ended[done])
+        return own + (ahead * self.others // seen if seen else 0)
+
+
 class FairQueue:
     """The waiting tasks of one model; `size` is their number and `work` what they are, in megapixel-frames.
 
@@ -209,20 +229,23 @@ class FairQueue:
         """A user's turn: its tag, and its number among equals; a guess for one at the cap, who has none."""
         return self.entered.get(user) or (self.shares.start_tag(user), self.count + 1)
 
-    def position(self, task: Task, cost: float) -> int:
-        """About how many tasks go first, if all take `cost` seconds: one's own before it, and the others' turns."""
-        own = self.lines[task.owner].rank(task)
-        tag, count = self.turn(task.owner)
-        others, ahead, seen = len(self.lines) - 1, 0, 0
-        for user, line in islice(self.lines.items(), LOOKED_AT + 1):
-            if user != task.owner:
-                their_tag, their_count = self.turn(user)
-                turns = (tag - their_tag) / cost + own
+    def ahead(self, user: str, cost: float) -> Ahead:
+        """What goes before the tasks of a user, if all take `cost` seconds; not all of many others are looked at."""
+        tag, count = self.turn(user)
+        starts, ends = list[int](), list[int]()
+        for other, line in islice(self.lines.items(), LOOKED_AT + 1):
+            if other != user:
+                their_tag, their_count = self.turn(other)
+                turns = (tag - their_tag) / cost
                 whole = round(turns)
                 if abs(turns - whole) < 1e-6:
-                    first = whole < own or (whole == own and their_count < count)
-                    ahead += max(0, min(len(line), whole + first))
+                    whole += whole < 0 or (whole == 0 and their_count < count)
                 else:
-                    ahead += max(0, min(len(line), math.ceil(turns)))
-                seen += 1
-        return own + (ahead * others // seen if seen else 0)
+                    whole = math.ceil(turns)
+                starts.append(-whole)
+                ends.append(len(line) - whole)
+        return Ahead(starts, ends, len(self.lines) - 1)
+
+    def position(self, task: Task, cost: float) -> int:
+        """About how many tasks go first, if all take `cost` seconds: one's own before it, and the others' turns."""
+        return self.ahead(task.owner, cost).of(self.lines[task.owner].rank(task))

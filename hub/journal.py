@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .effects import Close, Delete, Publish, Save, Send, Verify
 from .messages import Offer
@@ -81,15 +82,15 @@ def gather(journal: Sequence[Entry]) -> tuple[int, list[Save | Delete]]:
             return place, list(merged.values())
         for change in entry.changes:
             earlier = merged.get(key(change))
-            if isinstance(change, Save) and isinstance(earlier, Save):
-                change = Save(change.record, earlier.previous)
+            if isinstance(earlier, Save) and (isinstance(change, Save) or change.previous):
+                change = replace(change, previous=earlier.previous)
             merged[key(change)] = change
     return min(len(journal), BATCH), list(merged.values())
 
 
 def follows(earlier: Save | Delete | None, change: Save | Delete) -> bool:
     """Whether a change goes on where an earlier one of the same record ends."""
-    if earlier is None or isinstance(change, Delete):
+    if earlier is None or isinstance(change, Delete) and not change.previous:
         return True
     return isinstance(earlier, Save) and earlier.record.version == change.previous
 

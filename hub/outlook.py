@@ -10,13 +10,14 @@ from itertools import islice
 from msgspec import Struct
 
 from .estimate import Span, size_of
+from .fairness import Ahead, FairQueue
 from .media import Facts
 from .messages import Model
 from .roster import Roster
 from .session import Phase
 from .task import State, Task
 from .verdict import misfit
-from .workload import Workload
+from .workload import UNKNOWN_COST_S, Workload
 
 LOOKED_AT = 256  # slots that an estimate looks at
 
@@ -48,18 +49,22 @@ class Staff(Struct):
 
 
 class Outlooks:
-    """Makes outlooks; what it found out about the workers is kept until `renew`."""
+    """Makes outlooks as of `now` (seconds); what it found out about workers and lines is kept until `renew`."""
 
     def __init__(self, work: Workload, roster: Roster) -> None:
         self.work = work
         self.roster = roster
         self.staffs: dict[tuple[str, tuple[Model, ...]], Staff] = {}
         self.limits: dict[str, set[Model]] = {}
+        self.aheads: dict[tuple[str, str], Ahead] = {}
+        self.now = 0.0
 
-    def renew(self) -> None:
+    def renew(self, now: float) -> None:
         """Something was decided: look anew."""
+        self.now = now
         self.staffs.clear()
         self.limits.clear()
+        self.aheads.clear()
 
     def of(self, task: Task) -> Outlook:
         """What can be told about a task."""
@@ -70,30 +75,43 @@ class Outlooks:
         if known is None or known.state is not State.WAITING or known.id in self.work.dispatcher.charged:
             return NOTHING
         staff = self.staff(known.model, known.video.facts)
-        blocked_by = self.blocked_by(known, staff)
-        if not self.work.dispatcher.in_line(known):
-            return Outlook(blocked_by=blocked_by)
-        queue = self.work.dispatcher.queues[known.model]
-        own, mean = size_of(known.video.facts), queue.work / queue.size
-        position = 1 + queue.position(known, max(self.work.cost(known) * mean / own, 1e-9) if own else 1e-9)
-        rate = self.work.estimates.rate(known.model)
-        if rate is None or not staff.usable or blocked_by == "your_limit":
+        resting = known.id in self.work.dispatcher.asleep
+        blocked_by, rate = self.blocked_by(known, staff, resting), self.work.estimates.rate(known.model)
+        own = size_of(known.video.facts)
+        queue = self.work.dispatcher.queues.get(known.model)
+        mean = queue.work / queue.size if queue is not None and queue.size else own
+        place = self.place(known, queue, max(mean * (UNKNOWN_COST_S if rate is None else rate.p50), 1e-9))
+        position = None if resting else place
+        if rate is None or not staff.usable or self.work.dispatcher.shares.capped(known.owner):
             return Outlook(position, None, blocked_by)
-        wait = self.wait(position, rate.p50 * mean, staff)
-        waited = Span(wait, wait * rate.p90 / rate.p50)
+        wait, rest = self.wait(place, rate.p50 * mean, staff), known.not_before - self.now if resting else 0.0
+        waited = Span(max(wait, rest), max(wait * rate.p90 / rate.p50, rest))
         return Outlook(position, waited + rate.scaled(own), blocked_by)
+
+    def place(self, task: Task, queue: FairQueue | None, cost: float) -> int:
+        """Where a task stands in line, if all take `cost` seconds; of one that rests, about where it would."""
+        if queue is None or not queue.size:
+            return 1
+        if task.owner not in queue.lines:
+            return 1 + len(queue.lines)  # everybody who waits has a turn first
+        ahead = self.aheads.get((task.model, task.owner))
+        if ahead is None:
+            ahead = self.aheads[task.model, task.owner] = queue.ahead(task.owner, cost)
+        return 1 + ahead.of(queue.lines[task.owner].rank(task))
 
     def left(self, task: Task) -> Span | None:
         """How long a running task still takes."""
         span = self.work.estimates.span(task.model, task.video.facts, task.worker or "")
         return None if span is None else span.scaled(1 - task.progress / 100)
 
-    def blocked_by(self, task: Task, staff: Staff) -> str | None:
-        """Why a waiting task waits; None where nothing but its turn, or a moment, stands in the way."""
+    def blocked_by(self, task: Task, staff: Staff, resting: bool) -> str | None:
+        """Why a waiting task waits; None where nothing but its turn, its rest, or a moment, stands in the way."""
         if not staff.present:
             return "no_worker_for_model"
         if not staff.usable:
             return "paused"
+        if resting:
+            return None
         if self.work.dispatcher.shares.capped(task.owner):
             return "your_limit"
         return None if staff.free else "all_busy"
@@ -142,7 +160,9 @@ class Outlooks:
                 held = [task_id for task_id in session.leases.values()]
                 held += [offer.task_id for offer in session.offers.values()]
                 seconds = [self.seconds_left(task_id) for task_id in islice(held, session.slots)]
-                remaining += seconds + [0.0] * (session.slots - len(seconds))
+                seconds += [max(0.0, until - self.now) for until in session.stopping.values()]
+                seconds += [0.0] * (session.slots - len(seconds))
+                remaining += sorted(seconds)[-session.slots:]
         if staff.slots:
             staff.remaining, staff.share = tuple(sorted(remaining)), shares / staff.slots
         return staff

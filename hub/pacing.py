@@ -15,7 +15,10 @@ from .task import PHASES, Task
 
 
 class Pace(Struct):
-    """What of one running task was stored and shown, and when; when it began, how far it got, and since when."""
+    """What of one running task was stored and shown, and when; when it began, how far it got, and since when.
+
+    It is not stored (`stored_at` is infinite) before it has changed here: it may be another process that works with it.
+    """
 
     stored_version: int
     stored_at: float
@@ -35,8 +38,8 @@ class Pacing:
         self.paces: dict[str, Pace] = {}
 
     def begin(self, task: Task, stored_version: int, now: float, began_at: float | None) -> None:
-        """A task runs; the store has, or soon has, `stored_version`; a newer one is stored before it is shown."""
-        stored_at = now if stored_version == task.version else -math.inf
+        """A task runs; the store has, or soon has, `stored_version`; a newer one is stored with its next change."""
+        stored_at = now if stored_version == task.version else math.inf
         self.paces[task.id] = Pace(stored_version, stored_at, task.version, now, reached(task), now, began_at)
 
     def end(self, task_id: str) -> None:
@@ -50,6 +53,8 @@ class Pacing:
     def step(self, before: Task, after: Task, now: float, shown: bool) -> list[Effect]:
         """A running task has changed; viewers have nothing to see in a change that is not `shown`."""
         pace = self.paces[after.id]
+        if pace.stored_at == math.inf:
+            pace.stored_at = -math.inf  # before it is shown
         if not shown and pace.shown_version == before.version:
             pace.shown_version = after.version
         percent, phase = reached(after)

@@ -187,6 +187,11 @@ class Presence:
             if stopping_until is not None:
                 session.stopping[lease.id] = stopping_until
 
+    def knows(self, lease: Lease) -> bool:
+        """Whether a worker that is here was told that it holds a lease."""
+        session = self.roster.session_of(lease.worker)
+        return session is not None and session.knows(lease.id)
+
     def call_off(self, task: Task, reason: str, now: float) -> list[Effect]:
         """Tell whoever works on a task to stop; the slot stays taken until it has, if it still works."""
         if task.lease is None:
@@ -205,9 +210,14 @@ class Presence:
         return effects
 
     def suspect(self, task: Task, lease: Lease, code: str, now: float, mild: bool = False) -> list[Effect]:
-        """Remember against a worker that a task failed on it; one that fails everything is paused."""
+        """Remember against a worker that a task failed on it; one that fails everything is paused.
+
+        Of one that is not here nothing is known: it may be at another hub, and well.
+        """
         interface = self.roster.interfaces.get(lease.worker)
-        if interface is None or interface.paused or not self.suspicions.failed(lease.worker, task, code, mild):
+        if interface is None or interface.paused or self.roster.session_of(lease.worker) is None:
+            return []
+        if not self.suspicions.failed(lease.worker, task, code, mild):
             return []
         return self.pause(lease.worker, code, now)
 

@@ -140,6 +140,11 @@ class WorkerSession:
         if isinstance(message, Assign):
             self.untold.discard(message.lease)
 
+    def knows(self, lease_id: str) -> bool:
+        """Whether the worker was told of a lease that it holds, be it that the message is still on its way."""
+        sent = any(isinstance(message, Assign) and message.lease == lease_id for message in self.outbox)
+        return lease_id in self.leases and (sent or lease_id not in self.untold)
+
     def outdated(self, hello: Hello) -> bool:
         """Whether a hello comes late: its sender has handled more by now than it knew of when it said this."""
         return hello.last_seen < self.acknowledged

@@ -67,7 +67,8 @@ class Workload:
             pause = min(task.not_before - task.attempts[-1].ended_at, self.longest) if task.attempts else 0.0
             self.wait(task if task.not_before <= now + pause else replace(task, not_before=now + pause), now)
             return
-        grace = replace(task.lease, expires_at=now + self.rules.heartbeat_s)
+        until = max(min(task.lease.expires_at, now + self.rules.lease_s), now + self.rules.heartbeat_s)
+        grace = replace(task.lease, expires_at=until)
         # Viewers may have seen progress that was not stored any more: what they see next must be newer than that.
         running = self.tasks[task.id] = replace(task, lease=grace, version=task.version + UNSTORED)
         self.leases[grace.id] = task.id

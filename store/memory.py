@@ -31,7 +31,10 @@ class MemoryStore:
 
     def apply(self, change: Save | Delete) -> Outcome:
         if isinstance(change, Delete):
-            self.collections[change.kind].pop(change.id, None)
+            documents = self.collections[change.kind]
+            if change.previous and change.id in documents and documents[change.id]["version"] != change.previous:
+                return Outcome.MISSED
+            documents.pop(change.id, None)
             return Outcome.DONE
         kind = type(change.record)
         documents = self.collections[kind]

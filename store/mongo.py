@@ -152,8 +152,8 @@ class MongoStore:
         taken: set[int] = set()
         try:
             result = await self.ask(lambda: self.durable[kind].bulk_write(operations, ordered=False))
-            hits = result.inserted_count + result.modified_count
-            if hits == sum(1 for change in changes if isinstance(change, Save)):
+            hits = result.inserted_count + result.modified_count + result.deleted_count
+            if hits == len(changes):
                 return [Outcome.DONE] * len(changes)
         except BulkWriteError as error:
             details: Any = error.details or {}
@@ -166,11 +166,11 @@ class MongoStore:
     def operation(self, change: Save | Delete) -> Any:
         """The driver's words for a change.
 
-        A guard stands in the update and not in the filter: what is looked up by its id alone needs no plan, and of an
-        update MongoDB's journal keeps only what differs. That is a quarter of its work for a change.
+        The guard of a change stands in the update and not in the filter: what is looked up by its id alone needs no
+        plan, and of an update MongoDB's journal keeps only what differs. That is a quarter of its work for a change.
         """
         if isinstance(change, Delete):
-            return DeleteOne({"_id": change.id})
+            return DeleteOne({"_id": change.id, **({"version": change.previous} if change.previous else {})})
         document = {**to_document(change.record), WRITER: self.writer}
         if change.previous == 0:
             return InsertOne(document)
@@ -180,7 +180,7 @@ class MongoStore:
 
     async def look_again(self, kind: type[Any], changes: list[Save | Delete], taken: set[int]) -> list[Outcome]:
         """Tell apart what was written (perhaps by an earlier try whose answer was lost) from what was not."""
-        ids = [change.record.id for change in changes if isinstance(change, Save)]
+        ids = [change.record.id if isinstance(change, Save) else change.id for change in changes]
 
         async def read() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = await self.durable[kind].find({"_id": {"$in": ids}}).to_list(None)
@@ -189,7 +189,9 @@ class MongoStore:
         stored = {document["_id"]: document for document in await self.ask(read)}
         outcomes = []
         for place, change in enumerate(changes):
-            if isinstance(change, Delete) or self.wrote(stored.get(change.record.id), change.record):
+            if isinstance(change, Delete):
+                outcomes.append(Outcome.MISSED if change.previous and change.id in stored else Outcome.DONE)
+            elif self.wrote(stored.get(change.record.id), change.record):
                 outcomes.append(Outcome.DONE)
             else:
                 clash = place in taken and change.record.id not in stored

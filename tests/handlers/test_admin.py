@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from handlers import admin as handlers_admin
 from hub.effects import Save
 from hub.interface import Interface, OfferedModel
 from hub.messages import Cancel, Drain, LeaseLost, Status
@@ -74,6 +75,24 @@ async def test_p18_the_queue_is_told_oldest_first_with_reasons_and_owners(api: A
         assert queue[second["id"]]["blocked_by"] == "all_busy"
         assert queue[first["id"]]["owner"] == {"id": other.user.id, "email": other.user.email}
         assert 0 <= queue[second["id"]]["age"] <= queue[first["id"]]["age"] < 60
+
+
+async def test_a_long_queue_is_looked_through_piece_by_piece(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers_admin, "PIECE", 2)
+    admin, person, nobody = await api.user("admin"), await api.user(), api.offer_model()
+    created = [(await person.create(nobody))["id"] for _ in range(7)]
+    queue = [task["id"] for task in await everything(admin, "/api/tasks/admin/pending")]
+    assert queue == sorted(queue) and set(created) <= set(queue)
+
+
+async def test_how_many_wait_for_a_model_counts_what_is_on_offer(api: Api) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    async with worker(api) as one:
+        for _ in range(3):
+            await person.create(one.model)
+        assert any(one.model == api.hub.runner.core.tasks[id].model for id in api.hub.runner.core.offers.of)
+        [model] = [each for each in (await admin.get("/api/admin/models"))["items"] if each["name"] == one.model]
+        assert model["waiting"] == 3
 
 
 async def test_everybodys_tasks(api: Api) -> None:

@@ -99,7 +99,7 @@ def test_an_ended_task_is_forgotten_on_request(world: World) -> None:
     world.submit()
     world.cancel()
     ended = world.stored()
-    assert world.core.delete(ended) == [Delete(Task, "task-1"), Publish(ended, DELETED)]
+    assert world.core.delete(ended) == [Delete(Task, "task-1", ended.version), Publish(ended, DELETED)]
 
 
 def test_p5_an_open_task_is_not_deleted_whatever_the_store_says(world: World) -> None:
@@ -120,4 +120,4 @@ def test_what_the_store_has_not_heard_of_yet_is_deleted_all_the_same(world: Worl
     world.submit()
     read = world.stored()
     world.cancel()
-    assert world.core.delete(read) == [Delete(Task, "task-1"), Publish(world.stored(), DELETED)]
+    assert world.core.delete(read) == [Delete(Task, "task-1", 2), Publish(world.stored(), DELETED)]

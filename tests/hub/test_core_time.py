@@ -109,13 +109,22 @@ def test_p8_a_restart_gives_every_lease_a_full_heartbeat(world: World) -> None:
     assert again.task().attempt == 1
 
 
+def test_p8_a_restart_shortens_no_lease(world: World) -> None:
+    """What is read may be another hub's: its worker may be silent for as long as it was told."""
+    world.running()
+    world.now += 10
+    again = reborn(world)
+    assert published(again.wait(RULES.lease_s - 11)) == []
+    assert published(again.wait(1)) == [("task-1", RELEASED)]
+
+
 def test_p8_a_lease_stored_by_a_clock_far_ahead_is_not_immortal(world: World) -> None:
     world.running()
     task = world.stored()
     assert task.lease is not None
     world.ledger.stored[Task, task.id] = replace(task, lease=replace(task.lease, expires_at=START + 10**9))
     again = reborn(world)
-    assert published(again.wait(RULES.heartbeat_s + 1)) == [("task-1", RELEASED)]
+    assert published(again.wait(RULES.lease_s + 1)) == [("task-1", RELEASED)]
 
 
 def test_p8_a_backoff_stored_by_a_clock_far_ahead_is_not_endless(world: World) -> None:

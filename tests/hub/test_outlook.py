@@ -9,11 +9,12 @@ import pytest
 
 from hub.effects import Effect, Send
 from hub.interface import changed, register
-from hub.messages import Accept, Assign, Offer
+from hub.messages import Accept, Assign, Failed, Offer
+from hub.estimate import Span
 from hub.outlook import Outlook
 from hub.rules import Rules
 
-from .world import START, World, only
+from .world import START, World, a_task, lines_run, only
 
 TAKES_S = 20.0  # how long each video of these tests takes, on any worker
 
@@ -125,3 +126,79 @@ def test_p18_a_model_that_left_is_missed_and_what_is_not_known_is_not_told(day: 
     world.take(world.core.dismiss(world.session("w2"), world.now))
     day.order("n-0", "ann", "n")
     assert day.told("n-0") == Outlook(position=1, blocked_by="no_worker_for_model")
+
+
+def test_p13_what_goes_before_a_users_tasks_is_looked_at_once_for_all_of_them(day: Day) -> None:
+    core = day.world.core
+    for number in range(500):
+        core.work.wait(a_task(f"other-{number:03}", owner=f"user-{number}"), START)
+    own = [a_task(f"ann-{number:03}", owner="ann", created_at=START + number) for number in range(101)]
+    for task in own:
+        core.work.wait(task, START)
+    first = lines_run(lambda: core.outlook(own[0]))
+    others = lines_run(lambda: [core.outlook(task) for task in own[1:]])
+    assert others < 5 * first
+    assert [core.outlook(task).position for task in own[:2]] == [501, 502]
+
+
+# --- slots and tasks that come back
+
+
+def test_p18_a_slot_that_is_still_being_stopped_is_not_told_as_free(day: Day) -> None:
+    for number in range(3):
+        day.order(f"m-{number}", "ann", "m")
+    day.serve(day.world.cancel("m-0"))
+    told, stops_in = day.told("m-2"), Rules().stop_s
+    assert (told.eta, told.blocked_by) == (Span(2 * TAKES_S, 2 * TAKES_S), "all_busy"), "the other slot is free sooner"
+    day.serve(day.world.cancel("m-1"))
+    assert day.told("m-2").eta == Span(stops_in + TAKES_S, stops_in + TAKES_S)
+
+
+def test_p18_a_task_that_rests_after_a_failure_says_until_when(day: Day) -> None:
+    world = day.world
+    day.order("m-0", "ann", "m")
+    _, _, lease, worker = day.running.pop()
+    day.serve(world.say(Failed(lease=lease, code="busy", retry_after=100.0), worker))
+    assert day.told("m-0") == Outlook(None, Span(100 + TAKES_S, 100 + TAKES_S), None)
+    day.serve(world.wait(60.0))
+    assert day.told("m-0").eta == Span(40 + TAKES_S, 40 + TAKES_S)
+    day.serve(world.wait(40.0))
+    assert day.began["m-0"] == world.now
+
+
+@pytest.mark.parametrize("own", [1, 4])
+def test_p18_a_task_that_rests_is_told_the_line_that_it_comes_back_to(day: Day, own: int) -> None:
+    day.pause("w2")
+    for number in range(own):
+        day.order(f"ann-{number}", "ann")
+    for owner in ("bob", "cyd"):
+        day.order(f"{owner}-0", owner)
+    _, _, lease, worker = day.running.pop()
+    day.serve(day.world.say(Failed(lease=lease, code="busy", retry_after=1.0), worker))
+    asked_at, told = day.world.now, day.told("ann-0")
+    while day.running:
+        day.work()
+    assert told.position is None and told.eta is not None
+    assert told.eta.p50 == pytest.approx(day.ended["ann-0"] - asked_at, abs=TAKES_S / 4)
+
+
+def test_p18_what_rests_says_so_where_nobody_could_take_it_either(day: Day) -> None:
+    day.order("n-0", "ann", "n")
+    _, _, lease, worker = day.running.pop()
+    day.serve(day.world.say(Failed(lease=lease, code="busy", retry_after=100.0), worker))
+    day.pause("w2")
+    assert day.told("n-0") == Outlook(blocked_by="paused")
+    day.world.take(day.world.core.dismiss(day.world.session("w2"), day.world.now))
+    assert day.told("n-0") == Outlook(blocked_by="no_worker_for_model")
+
+
+def test_p18_whose_task_rests_while_as_many_run_as_may_is_told_no_time() -> None:
+    day = Day(Rules(user_cap=1))
+    day.world.join("w1", slots=2)
+    day.order("first", "teacher")
+    day.work()
+    day.order("ann-0", "ann")
+    _, _, lease, worker = day.running.pop()
+    day.order("ann-1", "ann")
+    day.serve(day.world.say(Failed(lease=lease, code="busy", retry_after=100.0), worker))
+    assert (list(day.began)[-1], day.told("ann-0")) == ("ann-1", Outlook())

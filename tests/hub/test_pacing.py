@@ -53,6 +53,16 @@ def test_the_next_save_goes_on_from_the_last(pacing: Pacing) -> None:
     assert Save(later, 3) in pacing.due(later, START + 2 * STORE_S)
 
 
+def test_what_was_read_is_not_written_before_something_happens_to_it(pacing: Pacing) -> None:
+    """Another hub may be at work with it; and what is shown here is newer than what the store has."""
+    task = running(version=9)
+    pacing.begin(task, 2, START, None)
+    assert pacing.due(task, START + 100) == []
+    after, effects = step(pacing, task, START + 100, progress=10.0)
+    assert effects == ["Save", "Publish"]
+    assert pacing.stored_version(after) == after.version
+
+
 def test_what_viewers_cannot_see_is_stored_and_not_shown(pacing: Pacing) -> None:
     _, effects = step(pacing, running(), START + 5, shown=False)
     assert effects == ["Save"]

@@ -319,6 +319,16 @@ async def test_a_delete_after_a_save_is_a_delete() -> None:
     assert gather(entries) == (2, [Delete(Task, "task-1")])
 
 
+async def test_a_delete_after_a_save_has_the_first_guard() -> None:
+    entries = [entry(Save(a_task(version=6), 5)), entry(Delete(Task, "task-1", 6))]
+    assert gather(entries) == (2, [Delete(Task, "task-1", 5)])
+
+
+async def test_p7_a_delete_that_does_not_follow_from_the_batch_is_judged_by_the_store() -> None:
+    entries = [entry(Save(a_task(version=7), 6)), entry(Delete(Task, "task-1", 6))]
+    assert gather(entries) == (1, [Save(a_task(version=7), 6)])
+
+
 async def test_p7_a_retry_that_races_with_a_delete_leaves_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -133,6 +133,25 @@ async def test_mixed_kinds_and_deletions_in_one_commit_keep_their_order(store: S
     assert await store.commit([Delete(Task, task.id)]) == [Outcome.DONE]
 
 
+async def test_p7_what_somebody_has_changed_meanwhile_is_not_deleted(store: Store) -> None:
+    task, other = a_task(), a_task()
+    await store.commit([Save(task, 0), Save(other, 0)])
+    again = replace(task, version=2)
+    await (await another_hub(store)).commit([Save(again, 1)])
+    deletions = [Delete(Task, task.id, 1), Delete(Task, other.id, 1)]
+    assert await store.commit(deletions) == [Outcome.MISSED, Outcome.DONE]
+    assert (await store.get(Task, task.id), await store.get(Task, other.id)) == (again, None)
+    assert await store.commit([Delete(Task, task.id, 2)]) == [Outcome.DONE]
+
+
+async def test_the_same_deletion_again_after_a_lost_answer_is_done(store: Store) -> None:
+    tasks = [a_task(), a_task()]
+    await store.commit([Save(task, 0) for task in tasks])
+    deletions = [Delete(Task, task.id, 1) for task in tasks]
+    assert await store.commit(deletions[:1]) == [Outcome.DONE]
+    assert await store.commit(deletions) == await store.commit(deletions) == [Outcome.DONE, Outcome.DONE]
+
+
 async def test_pages_are_newest_first_and_continue_below_a_cursor(store: Store) -> None:
     tasks = [a_task(id=f"{number:03}", state=State.WAITING if number % 2 else State.FAILED) for number in range(10)]
     await store.commit([Save(task, 0) for task in tasks])

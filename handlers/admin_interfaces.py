@@ -78,10 +78,7 @@ class InterfaceEndpoint(AdminEndpoint):
             if previous and error.code == "conflict":
                 raise
             raise Conflict("another service has this name or address", code="name_taken") from None
-        self.rooms.registry.records[record.id] = record
-        session = self.rooms.runner.core.session_of(record.id)
-        if session is not None:
-            self.rooms.registry.apply(session, record)
+        self.rooms.registry.hear(record)
 
     def secrets(self, record: Interface, token: str) -> dict[str, Any]:
         """What is told once: the token, and what a pushed service checks the hub's calls with."""
@@ -151,10 +148,7 @@ class OneInterface(InterfaceEndpoint):
         record = await self.known(name)
         self.rooms.runner.check_ready()
         await self.rooms.runner.carry_out([Delete(Interface, record.id)])
-        self.rooms.registry.records.pop(name, None)
-        session = self.rooms.runner.core.session_of(name)
-        if session is not None:
-            self.rooms.registry.dismiss(session, "an admin has removed this interface service")
+        self.rooms.registry.remove(name)
         self.set_status(204)
 
 

@@ -85,8 +85,25 @@ class Registry:
             before = page[-1].id
         self.records = {id: newer(record, self.records.get(id)) for id, record in found.items()}
 
+    def hear(self, record: Interface) -> None:
+        """A record is like this from now on: its session follows, and one that comes finds it so."""
+        self.records[record.id] = record
+        session = self.rooms.runner.core.session_of(record.id)
+        if session is not None:
+            self.apply(session, record)
+        self.tell(record)
+
+    def remove(self, name: str) -> None:
+        """A record is gone, and its service with it."""
+        core = self.rooms.runner.core
+        self.records.pop(name, None)
+        core.roster.interfaces.pop(name, None)
+        session = core.session_of(name)
+        if session is not None:
+            self.dismiss(session, "an admin has removed this interface service")
+
     async def follow(self) -> None:
-        """Make every session what its record says."""
+        """Make every session what its record says, and have the core know those that have none."""
         sessions = self.rooms.runner.core.sessions
         for session in list(sessions.values()):
             record = self.records.get(session.worker)
@@ -94,6 +111,8 @@ class Registry:
                 record = await self.rooms.store.get(Interface, session.worker)
             if session.id in sessions:
                 self.apply(session, record)
+        for record in self.records.values():
+            self.tell(record)
 
     def apply(self, session: WorkerSession, record: Interface | None) -> None:
         """Make one session what its record says."""
@@ -108,10 +127,16 @@ class Registry:
 
     def hold(self, session: WorkerSession, record: Interface) -> None:
         """Offer nothing to a service that rests, and again to one that does not."""
-        runner, before = self.rooms.runner, session.paused
-        runner.decide(runner.core.know(record, self.rooms.clock.now()))
+        before = session.paused
+        self.tell(record)
         if session.paused != before:
             log.info("interface_paused" if session.paused else "interface_resumed", worker=session.worker)
+
+    def tell(self, record: Interface) -> None:
+        """Have the core know a record, if it does not yet."""
+        runner = self.rooms.runner
+        if runner.core.roster.interfaces.get(record.id) != record:
+            runner.decide(runner.core.know(record, self.rooms.clock.now()))
 
     def drain(self, session: WorkerSession, draining: bool) -> None:
         """Ask a service once to finish what it has and leave."""

@@ -194,10 +194,6 @@ class Core:
         """A registration as it is now: paused services get no offers, disabled ones are sent away."""
         return self.presence.know(interface, now) + self.dispatch(now)
 
-    def unregister(self, name: str, now: float) -> list[Effect]:
-        """A registration is gone, and its service with it."""
-        return self.presence.unregister(name, now) + self.dispatch(now)
-
     def forget_model(self, name: str) -> list[Effect]:
         """An admin wants a model forgotten; tasks that wait for it wait on.
 
@@ -215,14 +211,6 @@ class Core:
     def dismiss(self, session: WorkerSession, now: float) -> list[Effect]:
         """A worker may not be here any more: what it held waits again at once."""
         return self.presence.leave(session, now) + self.dispatch(now)
-
-    def drain(self, name: str, reason: str, now: float) -> list[Effect]:
-        """A worker shall finish what it has and get nothing more until it comes anew.
-
-        Raises:
-            NotFound: it is not connected.
-        """
-        return self.presence.drain(name, reason, now) + self.dispatch(now)
 
     # --- what workers say ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import messages, task as moves
 from .effects import Close, Effect, Send
-from .errors import Forbidden, NotFound
+from .errors import Forbidden
 from .interface import Interface
 from .messages import Hello, Message
 from .offers import Offers
@@ -151,24 +151,6 @@ class Presence:
         if session.paused:
             self.offers.withdraw(session, now)
         return []
-
-    def unregister(self, name: str, now: float) -> list[Effect]:
-        """A registration is gone, and its service with it."""
-        self.roster.interfaces.pop(name, None)
-        session = self.roster.session_of(name)
-        return [] if session is None else self.remove(session, "removed by an admin", CLOSE_DISABLED, now)
-
-    def drain(self, name: str, reason: str, now: float) -> list[Effect]:
-        """A worker is asked to finish what it has.
-
-        Raises:
-            NotFound: it is not connected.
-        """
-        session = self.roster.session_of(name)
-        if session is None:
-            raise NotFound("this worker is not connected")
-        self.retire(session, now)
-        return [Send(session.id, messages.Drain(reason=reason))]
 
     # --- leases -------------------------------------------------------------------------------------------------
 

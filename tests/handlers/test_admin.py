@@ -177,6 +177,25 @@ async def test_a_model_that_nobody_offers_any_more_can_be_forgotten(api: Api) ->
     refused(await admin("DELETE", f"/api/admin/models/{one.model}"), 404, "not_found")
 
 
+@pytest.mark.parametrize("change", [{"paused": True}, {"drain": True}])
+async def test_a_service_that_is_paused_while_it_is_away_gets_nothing_when_it_comes(
+    api: Api, change: dict[str, bool]
+) -> None:
+    admin, person = await api.user("admin"), await api.user()
+    async with worker(api) as one:
+        session = api.hub.runner.core.session_of(one.name)
+    assert session is not None
+    api.hub.rooms.registry.dismiss(session, "it goes away")
+    fine(await admin("PATCH", f"/api/admin/interfaces/{one.name}", json_body=change))
+    task = await person.create(one.model)
+    again = FakeWorker(api, one.name, one.token, one.model)
+    await again.join()
+    session = api.hub.runner.core.session_of(one.name)
+    assert session is not None and session.paused and not session.offers
+    await again.leave()
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
+
+
 async def create(admin: Any, **fields: Any) -> dict[str, Any]:
     made: dict[str, Any] = fine(await admin("POST", "/api/admin/interfaces", json_body=fields), 201)
     return made

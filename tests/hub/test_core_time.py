@@ -64,6 +64,15 @@ def test_progress_renews_too(world: World) -> None:
     assert world.task().attempt == 1
 
 
+def test_a_worker_that_only_goes_to_and_fro_between_phases_loses_its_task(world: World) -> None:
+    lease, began = world.running(), world.now
+    while world.task().lease is not None and world.now < began + 2 * RULES.stall_s:
+        world.progress(lease, 0.0, "fetch" if world.now % 2 else "segment")
+        world.wait(1)
+    assert world.now <= began + RULES.stall_s + 5
+    assert world.task().attempts[0].code == "stalled"
+
+
 def test_heartbeats_of_the_session_do_not_renew_a_lease(world: World) -> None:
     """A worker that is there but says nothing of its task has lost it: a session never hides a dead job."""
     world.running()

@@ -113,22 +113,21 @@ async def change_interface(hub: SimulatedHub, name: str, **changes: Any) -> None
     known = await hub.store.get(Interface, name)
     if known is None:
         raise NotFound("there is no such interface service")
-    after = replace(known, **changes, version=known.version + 1)
-    await hub.carry_out([Save(after, known.version)])
-    hub.decide(hub.core.know(after, hub.clock.now()))
+    await keep(hub, replace(known, **changes, version=known.version + 1), known.version)
 
 
-async def drain(hub: SimulatedHub, name: str) -> None:
-    hub.decide(hub.core.drain(name, "an admin says so", hub.clock.now()))
+async def keep(hub: SimulatedHub, record: Interface, previous: int) -> None:
+    await hub.carry_out([Save(record, previous)])
+    hub.registry.hear(record)
 
 
 async def remove_interface(hub: SimulatedHub, name: str) -> None:
+    """DELETE it, and send its service away."""
     await hub.carry_out([Delete(Interface, name)])
-    hub.decide(hub.core.unregister(name, hub.clock.now()))
+    hub.registry.remove(name)
 
 
 async def add_interface(hub: SimulatedHub, name: str) -> None:
+    """POST a new one."""
     version = 1000 * next(hub.world.numbers)  # a name that comes again must not be taken for the one that was removed
-    record = Interface(name, f"token of {name}", hub.world.now, version=version)
-    await hub.carry_out([Save(record, 0)])
-    hub.decide(hub.core.know(record, hub.clock.now()))
+    await keep(hub, Interface(name, f"token of {name}", hub.world.now, version=version), 0)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from handlers.registry import Registry
 from hub.core import Core, Link
 from hub.effects import Effect, Publish
 from hub.elsewhere import Elsewhere
 from hub.errors import MediaRefused, Unavailable
-from hub.interface import Interface
 from hub.media import Facts, Previews, Purpose
 from hub.messages import Input, Message
 from hub.runner import Runner
@@ -37,7 +37,6 @@ LARGE = replace(FACTS, width=1920, height=1080)
 SHORT = Facts(640, 360, "30000/1001", 71, 2.37, 0, "h264", "yuv420p", "mp4", "aac")
 GOOD, TOO_SHORT, BROKEN, GOOD_LARGE = "a" * 64, "b" * 64, "c" * 64, "d" * 64  # hashes of files, by what they are
 CONTENTS = {GOOD: FACTS, GOOD_LARGE: LARGE, TOO_SHORT: SHORT}
-LOOK_S = 1.0  # seconds between two looks at the registrations
 HEALTHY, POISON = "holiday.mov", "poison.mov"
 
 
@@ -90,6 +89,7 @@ class SimulatedHub(Runner):
         super().__init__(core, store, clock, views, Topics(life.name), verifier)
         self.elsewhere = SimulatedElsewhere(self)
         self.rooms: Any = SimpleNamespace(runner=self, store=store, clock=clock, views=views)
+        self.registry = self.rooms.registry = Registry(self.rooms)
 
     async def come_up(self) -> None:
         """Read the store, then open the doors; a database that does not answer ends the process."""
@@ -97,35 +97,15 @@ class SimulatedHub(Runner):
         world.tell("the hub starts")
         try:
             await self.start()
-            interfaces = await self.store.page(Interface, 1000)
+            await self.registry.read()
         except Unavailable:
             world.tell("the hub cannot read the database and gives up")
             world.end_hub(world.random.uniform(0.5, 2.0))
             return
-        self.follow(interfaces)
-        self.own(self.watch_interfaces())
+        self.own(self.registry.watch())
         self.ready = True
         world.watch.hub_is_up()
         world.tell("the hub is up with %d open tasks", len(self.core.tasks))
-
-    async def watch_interfaces(self) -> None:
-        """Look at the registrations every second, because others change them too."""
-        while True:
-            await self.world.kernel.sleep(LOOK_S)
-            try:
-                self.follow(await self.store.page(Interface, 1000))
-            except Unavailable:
-                continue
-
-    def follow(self, interfaces: list[Interface]) -> None:
-        """Have the sessions follow what is registered; what this process has changed meanwhile is newer."""
-        known, now = self.core.roster.interfaces, self.clock.now()
-        for found in interfaces:
-            own = known.get(found.id)
-            if own != found and (own is None or own.created_at != found.created_at or own.version < found.version):
-                self.decide(self.core.know(found, now))
-        for name in sorted(known.keys() - {interface.id for interface in interfaces}):
-            self.decide(self.core.unregister(name, now))
 
     async def go_down(self) -> None:
         """SIGTERM."""

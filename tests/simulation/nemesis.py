@@ -52,7 +52,7 @@ class Nemesis:
         world = self.world
         lives = [w.instance.life for w in world.workers if w.instance is not None]
         for life in [*lives, *([world.hub.life] if world.hub is not None else [])]:
-            life.paused_until = min(life.paused_until, world.now + 0.1)
+            world.kernel.wake(life, world.now + 0.1)
         world.disk.away_until = min(world.disk.away_until, world.now + 0.1)
         world.kernel.start(self.forgive(), world.kernel.world)
 
@@ -71,7 +71,7 @@ class Nemesis:
     async def let_work(self, hub: Any, name: str) -> None:
         if self.world.disk.read(Interface, name) is None:
             await front.add_interface(hub, name)
-        await front.change_interface(hub, name, enabled=True, paused=False)
+        await front.change_interface(hub, name, enabled=True, paused=False, draining=False)
 
     # --- the network --------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Nemesis:
             partial(self.ask, front.change_interface, name, paused=False),
             partial(self.ask, front.change_interface, name, enabled=True, paused=False),
             partial(self.ask, front.change_interface, name, enabled=False),
-            partial(self.ask, front.drain, name),
+            partial(self.ask, front.change_interface, name, draining=True),
             partial(self.ask, front.remove_interface, name),
             partial(self.ask, front.add_interface, name),
         ]

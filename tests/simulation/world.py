@@ -190,6 +190,7 @@ def simulated(world: World) -> Iterator[None]:
         patch("hub.elsewhere.asyncio", world.loop), patch("hub.elsewhere.log", log),
         patch("hub.elsewhere.LOOK_AGAIN_S", LOOK_AGAIN_S), patch("hub.dispatcher.AVOID_S", AVOID_S),
         patch("hub.workload.LONGEST_REFUSAL_S", LONGEST_REFUSAL_S),
+        patch("handlers.registry.asyncio", world.loop), patch("handlers.registry.log", log),
         patch("handlers.worker_line.log", log), patch("hub.topics.HISTORY", HISTORY),
     ):
         yield

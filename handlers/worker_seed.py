@@ -98,6 +98,8 @@ class SeedService:
     def watch(self) -> None:
         """Called again and again: keep the session alive as long as the service is, and end it then."""
         now = self.rooms.clock.now()
+        for job in self.jobs.values():  # many say no numbers, or nothing before the end: REPORT_S is their limit
+            self.rooms.runner.core.work.pacing.moved(job.record.task_id, now)
         if now - self.heard_at > self.rooms.settings.heartbeat_timeout:
             log.info("interface_offline", worker=self.interface.id)
             self.leave()

@@ -129,7 +129,7 @@ def read_callback(said: Mapping[str, Any], with_lease: bool) -> Callback:
     Raises:
         Invalid: code bad_request: a field is missing, or holds what it cannot.
     """
-    url = said.get("workerUrl")
+    url = said.get("workerUrl") or None
     if not with_lease or url is not None:
         url = text_of(said, "workerUrl")
     try:
@@ -156,18 +156,17 @@ def text_of(said: Mapping[str, Any], name: str) -> str:
 
 
 def percent_of(value: Any) -> float | None:
-    """A progress from 0 to 100, also where it is written as a text."""
-    if value is None or value == "":
+    """A progress from 0 to 100, also where it is written as a text; None where it is no number.
+
+    Never refused: what comes with it, perhaps that the task has ended, matters more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
         number = float(value.strip().removesuffix("%") if isinstance(value, str) else value)
     except (ValueError, OverflowError):
-        raise bad("progress", "a number") from None
-    if not math.isfinite(number) or not 0 <= number <= 100:
-        raise bad("progress", "from 0 to 100")
-    return number
+        return None
+    return min(max(number, 0.0), 100.0) if math.isfinite(number) else None
 
 
 def bad(name: str, expected: str) -> Invalid:

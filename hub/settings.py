@@ -185,7 +185,8 @@ class Settings:
         derive=lambda got: got["LEASE_SECONDS"] / 2)
     stall_seconds: float = setting(
         WORKERS, parsing.measured(1.0, 0.05, 86400), "seconds, from 0.05 to 86400", "900",
-        "Seconds without progress after which a task is taken from its worker, even if that renews its lease.")
+        "Seconds without progress after which a task is taken from a worker that still renews its lease; not in the "
+        "older dialect.")
     max_running_per_user: int = setting(
         WORKERS, parsing.whole(0, 10000), "a whole number from 0 to 10000", "0",
         "How many tasks of one user run at once; 0 is any number.")

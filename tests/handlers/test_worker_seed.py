@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from handlers.worker_seed import REPORT_S
 from hub.__main__ import Hub
 from hub.effects import Delete, Save
 from hub.interface import Interface, hash_token, new_token
@@ -262,6 +263,38 @@ async def test_a_silent_service_is_offline_and_its_task_is_free(place: Place) ->
         assert (await service.order())["taskId"] == task["id"]
         await service.stop()
         api.close()
+
+
+async def test_a_service_that_says_no_numbers_keeps_its_task_longer_than_others(place: Place) -> None:
+    """What other workers lose a task for, no progress for STALL_SECONDS, is how some of these services work."""
+    async with running_hub(place, **settings(STALL_SECONDS="2.5")) as hub:
+        api = Api(hub, place.folder)
+        service = Service(api)
+        await service.register()
+        fine(await service.heartbeat())
+        person, task, order = await ordered(api, service)
+        began = hub.rooms.clock.now()
+        while hub.rooms.clock.now() - began < 4:
+            assert hub.runner.core.tasks[task["id"]].lease is not None
+            fine(await service.call(order, "PROCESSING", message="still at it"))
+            await asyncio.sleep(0.1)
+        shutil.copy(order["videoPath"], order["foregroundPath"])
+        fine(await service.call(order, "COMPLETED"))
+        assert (await state(person, task, "completed"))["attempt"] == 1
+        await service.stop()
+        api.close()
+
+
+async def test_a_task_of_which_a_living_service_says_nothing_for_hours_is_tried_again(
+    api: Api, service: Service,
+) -> None:
+    person, task, _ = await ordered(api, service)
+    [job] = jobs(api, service).values()
+    job.reported_at -= REPORT_S
+    fine(await service.heartbeat())
+    await state(person, task, "waiting")
+    assert api.hub.runner.core.tasks[task["id"]].attempts[-1].code == "no_report"
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
 
 
 @pytest.mark.parametrize("reported", [False, True], ids=["reported after it", "reported before it"])

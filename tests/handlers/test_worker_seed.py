@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import re
+import runpy
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -325,6 +328,40 @@ async def test_p15_a_hub_that_starts_anew_knows_what_was_in_hand(place: Place, r
 
 
 # --- the example ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.media
+async def test_the_example_service_says_what_it_did_to_a_hub_that_was_away(
+    place: Place, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("INTERFACE_IDENTIFICATION", WORD)
+    example = runpy.run_path(str(ROOT / "docs" / "examples" / "seed_service.py"))
+    waits = threading.Event()
+
+    def pause(seconds: float) -> None:
+        waits.set()
+        threading.Event().wait(0.05)
+
+    async with running_hub(place, **settings()) as hub:
+        api = Api(hub, place.folder)
+        service = Service(api)
+        service.model = "mediapipe-selfie"
+        await service.register()
+        fine(await service.heartbeat())
+        person, task, order = await ordered(api, service)
+        await hub.stop()
+        with monkeypatch.context() as patched:
+            patched.setitem(example["work"].__globals__, "time", SimpleNamespace(sleep=pause))
+            working = asyncio.create_task(asyncio.to_thread(example["work"], order))
+            async with asyncio.timeout(60):
+                assert await asyncio.to_thread(waits.wait, 60)
+                again = api.hub = Hub(hub.settings, hub.store)
+                await again.start()
+                await working
+        await state(person, task, "completed")
+        await again.stop()
+        await service.stop()
+        api.close()
 
 
 @pytest.mark.parametrize("shared", ["yes", "no"])

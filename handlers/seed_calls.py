@@ -195,6 +195,7 @@ class ResultUpload(Receiving, SeedEndpoint):
         purpose = self.get_query_argument("purpose", "")
         if not purpose and "Upload-Metadata" in headers:
             purpose = read_metadata(headers["Upload-Metadata"]).get("purpose", "")
+        self.purpose_said = bool(purpose)
         purpose = purpose or Purpose.RESULT
         if purpose not in WORKER_PURPOSES:
             raise Invalid(f"purpose is one of {', '.join(sorted(WORKER_PURPOSES))}", code="bad_metadata")
@@ -225,9 +226,10 @@ class ResultUpload(Receiving, SeedEndpoint):
         await super().take(chunk if self.form_reader is None else self.form_reader.feed(chunk))
 
     async def post(self) -> None:
+        assert self.reception is not None
         try:
-            if self.form_reader is not None:
-                self.form_reader.close()
+            if self.form_reader is not None and self.form_reader.close().field == "mask" and not self.purpose_said:
+                self.reception.call(purpose=Purpose.MASK)
             self.job()
         except HubError:
             await self.give_up()

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from hub import messages, seed
 from hub.effects import Delete, Effect, Save
-from hub.errors import Conflict, HubError, Invalid, NotFound
+from hub.errors import Conflict, HubError, Invalid, NotFound, TooLarge
 from hub.ids import new_id
 from hub.interface import Interface
 from hub.media import Media, Purpose, compare
@@ -294,7 +294,7 @@ class SeedService:
         if mask not in made and mask in record.files:
             try:
                 found = await self.shared.take(job.task, Purpose.MASK, record.files[mask])
-            except Invalid as error:
+            except (Invalid, TooLarge) as error:
                 log.info("seed_mask_left_out", worker=self.interface.id, detail=error.detail)
             else:
                 made[mask] = artifact_of(found)

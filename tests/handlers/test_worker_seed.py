@@ -82,12 +82,15 @@ async def test_a_result_in_the_place_that_was_offered(api: Api, service: Service
     await state(person, task, "completed")
 
 
+def in_a_form(field: str, data: bytes) -> tuple[bytes, dict[str, str]]:
+    """A body, and its headers, with one file in that field."""
+    head = f'--x\r\nContent-Disposition: form-data; name="{field}"; filename="r.mp4"\r\n\r\n'.encode()
+    return head + data + b"\r\n--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
+
+
 UPLOADS: list[tuple[str, Callable[[bytes], tuple[bytes, dict[str, str]]]]] = [
     ("raw", lambda data: (data, {"Content-Type": "video/mp4"})),
-    ("form", lambda data: (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="r.mp4"\r\n\r\n' + data + b"\r\n--x--\r\n",
-        {"Content-Type": "multipart/form-data; boundary=x"},
-    )),
+    ("form", lambda data: in_a_form("file", data)),
     ("tus", lambda data: (data, {
         "Tus-Resumable": "1.0.0", "Upload-Length": str(len(data)), "Upload-Metadata": metadata(purpose="result"),
         "Content-Type": "application/offset+octet-stream",
@@ -126,6 +129,48 @@ async def test_a_mask_stands_beside_the_result_or_is_left_out(api: Api, service:
         Path(beside(order, "mask.mp4")).write_bytes(mask)
         fine(await service.call(order, "COMPLETED"))
         assert (await state(person, task, "completed"))["result"].keys() == expected
+
+
+async def test_a_mask_that_is_sent_in_its_field_stands_beside_the_result(
+    api: Api, service: Service, tmp_path: Path,
+) -> None:
+    """Both go to the one address that the order names: the field says which is which."""
+    loud = tmp_path / "loud.mp4"
+    write_clip(loud, audio="aac")
+    person = await api.user()
+    video = fine(await person.upload(loud.read_bytes()), 201)
+    task = await person.create(service.model, video["id"])
+    order = await service.order()
+    path = order["resultUploadUrl"].removeprefix(api.hub.settings.api_base_url)
+    made = {"video": loud, "mask": silent()}
+    sent = [fine(await api("POST", path, *in_a_form(field, file.read_bytes())), 201) for field, file in made.items()]
+    fine(await service.call(order, "COMPLETED"))
+    result = (await state(person, task, "completed"))["result"]
+    assert [result[name]["sha256"] for name in made] == [file["sha256"] for file in sent]
+
+
+async def test_the_address_says_more_than_the_field(api: Api, service: Service) -> None:
+    _, _, order = await ordered(api, service)
+    path = order["resultUploadUrl"].removeprefix(api.hub.settings.api_base_url)
+    fine(await api("POST", f"{path}&purpose=result", *in_a_form("mask", small_video())), 201)
+    [job] = jobs(api, service).values()
+    assert job.record.sent.keys() == {"result"}
+
+
+async def test_a_mask_that_is_too_large_is_left_out(place: Place) -> None:
+    async with running_hub(place, **settings(RESULT_FILE_SIZE_LIMIT="0.1")) as hub:
+        api = Api(hub, place.folder)
+        service = Service(api)
+        service.reply = lambda order: (200, {"status": "accepted", "maskVideoPath": beside(order, "mask.mp4")})
+        await service.register()
+        fine(await service.heartbeat())
+        person, task, order = await ordered(api, service)
+        shutil.copy(order["videoPath"], order["foregroundPath"])
+        Path(beside(order, "mask.mp4")).write_bytes(b"x" * 200_000)
+        fine(await service.call(order, "COMPLETED"))
+        assert (await state(person, task, "completed"))["result"].keys() == {"video"}
+        await service.stop()
+        api.close()
 
 
 async def test_a_service_that_works_before_it_answers(api: Api, service: Service) -> None:

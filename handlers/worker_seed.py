@@ -175,6 +175,8 @@ class SeedService:
         lease = assign.lease
         try:
             places = await self.shared.prepare(job.task, lease)
+            if lease not in self.jobs:
+                return await self.shared.remove(lease)
             order = msgspec.json.encode(self.order(job.task, assign, places))
             status, answer = await outbound.post(
                 f"{self.interface.address}{self.interface.path}", order, {"Content-Type": "application/json"},

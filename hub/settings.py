@@ -216,6 +216,9 @@ class Settings:
         WORKERS, parsing.directory, "a folder", "the same as OUTPUT_DIR",
         "The folder that the hub shares with interface services in the older dialect, who put their results there.",
         derive=lambda got: got["OUTPUT_DIR"])
+    shared_dir_mode: int | None = setting(
+        WORKERS, parsing.folder_mode, "four octal digits such as 2770", "",
+        "The mode of a job's folder there, for services of other users; without it, what the umask leaves.")
 
     log_format: str = setting(
         LOGS, parsing.choice("console", "json"), "console or json", "console in development, json in production",

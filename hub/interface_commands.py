@@ -6,6 +6,7 @@ Owns the words of `python -m hub interface ...`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from .effects import Delete
 from .errors import Invalid
 from .interface import Dialect, Interface, changed, hash_token, new_token, register, standing
 from .ports import Store
-from .seed import name_of, read_entries
+from .seed import another_name, name_of, read_entries
 from .settings import Settings
 from .webhooks import push_secret
 
@@ -32,7 +33,11 @@ async def enter_interface(store: Store, name: str, **fields: Any) -> tuple[str, 
 
     Raises:
         Invalid: a field has a value that it cannot have.
+        click.ClickException: another service has the address.
     """
+    holder = await store.find(Interface, address=fields["address"]) if "address" in fields else None
+    if holder is not None and holder.id != name:
+        raise click.ClickException(f"{holder.id} has the address {holder.address}")
     token = new_token()
     known = await store.get(Interface, name)
     record = register(name, token, SystemClock().wall())
@@ -52,13 +57,16 @@ async def known_interface(store: Store, name: str) -> Interface:
     return record
 
 
-def placed(url: str, settings: Settings) -> dict[str, str]:
-    """Address and path of a service, out of the two in one.
+def placed(url: str, path: str | None, settings: Settings) -> dict[str, str]:
+    """Address and path of a service; where no `path` is given, the URL is the two in one.
 
     Raises:
         Invalid: code bad_url.
     """
-    split = urlsplit(check_address(url, settings.interface_networks))
+    address = check_address(url, settings.interface_networks)
+    if path is not None:
+        return {"address": address, "path": path}
+    split = urlsplit(address)
     return {"address": f"{split.scheme}://{split.netloc}"} | ({"path": split.path} if split.path else {})
 
 
@@ -79,7 +87,7 @@ def interface() -> None:
 @click.argument("name")
 @click.option("--push", metavar="URL", help="The hub calls the service at this address, instead of being called.")
 @click.option("--seed", metavar="URL", help="The same for a service that speaks the older dialect.")
-@click.option("--path", help="Where it is called, if the address does not say so.")
+@click.option("--path", help="Where it is called below the address; without it the address is taken to say so.")
 @click.option("--model", "models", multiple=True, help="A model that it has, NAME or NAME:ALIAS; as often as needed.")
 @click.option("--slots", type=click.IntRange(1, 64), help="Tasks at once, where the service cannot say so; 1.")
 @click.option("--note", help="A line for admins.")
@@ -100,7 +108,7 @@ def interface_add(
         fields: dict[str, Any] = {"path": path, "models": models or None, "slots": slots, "note": note}
         dialect: Dialect = "push" if push is not None else "seed"
         if (url := push or seed) is not None:
-            fields = {"dialect": dialect, **fields, **placed(url, settings)} | ({"path": path} if path else {})
+            fields = {**fields, "dialect": dialect, **placed(url, path, settings)}
         return await enter_interface(store, name, **{key: value for key, value in fields.items() if value is not None})
 
     token, record = with_store(settings, errand)
@@ -182,6 +190,7 @@ def interface_import(file: Any) -> None:
     settings = read_settings()
     try:
         entries = [checked(entry, settings) for entry in read_entries(json.load(file))]
+        check_unique(entries)
     except (ValueError, RecursionError, Invalid) as error:
         raise click.ClickException(f"this file makes no sense: {error}") from None
     for line in with_store(settings, lambda store: import_all(store, entries)):
@@ -189,26 +198,51 @@ def interface_import(file: Any) -> None:
 
 
 def checked(entry: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """One entry of an import file as fields of a record, and `name`.
+    """One entry of an import file as fields of a record, and `name`, which may be empty.
 
     Raises:
         Invalid: a field has a value that it cannot have.
     """
-    fields = {**entry, "dialect": "seed", "address": check_address(entry["address"], settings.interface_networks)}
-    name = str(fields.pop("name", "") or name_of(fields["address"]))
-    changed(register(name, "", 0.0), **fields)
+    fields = {**entry, "dialect": "seed", **placed(entry["address"], entry.get("path"), settings)}
+    name = fields.pop("name", "")
+    changed(register(name or name_of(fields["address"]), "", 0.0), **fields)
     return {"name": name, **fields}
 
 
+def check_unique(entries: list[dict[str, Any]]) -> None:
+    """Raises ValueError where two entries have one name or address."""
+    for field in ("name", "address"):
+        for value, times in Counter(entry[field] for entry in entries if entry[field]).most_common(1):
+            if times > 1:
+                raise ValueError(f"{value} is in it twice")
+
+
 async def import_all(store: Store, entries: list[dict[str, Any]]) -> list[str]:
-    """Register or change each; a line for each."""
-    lines = []
+    """Register or change each; a line for each.
+
+    Raises:
+        click.ClickException: one is known in another dialect; then none is taken.
+    """
     for entry in entries:
-        name, fields = entry["name"], {key: value for key, value in entry.items() if key != "name"}
-        known = await store.find(Interface, address=fields["address"]) or await store.get(Interface, name)
-        if known is not None:
-            await save(store, changed(known, **fields, pending=False), known.version)
-        else:
-            await enter_interface(store, name, **fields)
-        lines.append(f"{'changed' if known else 'added'} {known.id if known else name}")
-    return lines
+        known = await known_as(store, entry)
+        if known is not None and known.dialect != "seed":
+            raise click.ClickException(f"{known.id} is known in another dialect, nothing was changed")
+    return [await import_one(store, **entry) for entry in entries]
+
+
+async def known_as(store: Store, entry: dict[str, Any]) -> Interface | None:
+    """The service that an entry is about: by its address, or by the name that it gives."""
+    found = await store.find(Interface, address=entry["address"])
+    return found or (await store.get(Interface, entry["name"]) if entry["name"] else None)
+
+
+async def import_one(store: Store, name: str, **fields: Any) -> str:
+    """Register or change one; what to tell of it."""
+    known = await known_as(store, {"name": name, **fields})
+    if known is not None:
+        await save(store, changed(known, **fields, pending=False), known.version)
+        return f"changed {known.id}"
+    if not name and await store.get(Interface, name := name_of(fields["address"])) is not None:
+        name = another_name(name, fields["address"])
+    await enter_interface(store, name, **fields)
+    return f"added {name}"

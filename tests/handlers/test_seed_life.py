@@ -49,6 +49,16 @@ async def test_an_unknown_service_waits_for_an_admin(api: Api) -> None:
     await service.stop()
 
 
+async def test_an_unknown_service_that_names_the_place_of_its_orders_is_called_there(api: Api) -> None:
+    service = Service(api)
+    for address in (f"{service.address}/process", service.address):
+        fine(await service.heartbeat(interfaceAddress=address))
+    record = await api.hub.rooms.store.find(Interface, address=service.address)
+    assert record is not None and record.path == "/process"
+    assert await api.hub.rooms.store.find(Interface, address=f"{service.address}/process") is None
+    await service.stop()
+
+
 async def test_services_are_let_in_by_themselves_where_the_settings_say_so(place: Place) -> None:
     changes = settings(AUTO_REGISTER_INTERFACES="true", INTERFACE_MODELS="matting:Fine matting,other")
     async with running_hub(place, **changes) as hub:

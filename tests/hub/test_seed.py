@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.errors import Invalid
+from hub.errors import HubError, Invalid
 from hub.interface import NAME
 from hub.messages import Model
-from hub.seed import Refused, Said, another_name, model_of, name_of, percent_of, read_callback, read_entries, read_reply
+from hub.seed import (
+    Refused, Said, another_name, model_of, name_of, percent_of, read_callback, read_entries, read_reply, read_said,
+)
 
+FORM = "application/x-www-form-urlencoded"
 REPORT = {"taskId": "7", "workerUrl": "http://gpu", "status": "PROCESSING"}
 
 
@@ -50,6 +53,29 @@ def test_a_report_in_any_case_of_letters() -> None:
             assert read_callback({**REPORT, "status": spelled}, False).said is word
     read = read_callback({**REPORT, "progress": "40 %".replace(" ", ""), "message": "half\nway"}, False)
     assert (read.task_id, read.progress, read.message) == ("7", 40.0, "half way")
+
+
+@pytest.mark.parametrize(("kind", "body", "said"), [
+    ("application/json", b'{"a": "b", "progress": 5}', {"a": "b", "progress": 5}),
+    ("application/JSON; charset=UTF-8", b'\xef\xbb\xbf{"a": "\xc3\xbc"}', {"a": "\u00fc"}),
+    ("application/json", b'{"a": "x\\udce4y", "b": ["\\ud800"]}', {"a": "x?y", "b": ["\ud800"]}),
+    ("application/json", b'{"a": "\xff", "a": NaN, "a": 1}', {"a": 1}),
+    (FORM, b"a=b+c&progress=50%25&message=", {"a": "b c", "progress": "50%", "message": ""}),
+])
+def test_a_body_is_read_leniently(kind: str, body: bytes, said: dict[str, Any]) -> None:
+    assert read_said(kind, body) == said
+
+
+@pytest.mark.parametrize(("kind", "body", "code"), [
+    ("application/json", b"", "bad_json"), ("application/json", b"{", "bad_json"),
+    ("application/json", b"[" * 100_000, "bad_json"), ("application/json", b"[]", "bad_request"),
+    (FORM, b"a&" * 60_000, "bad_json"),
+    ("text/plain", b"{}", "unsupported_media_type"), ("", b"{}", "unsupported_media_type"),
+])
+def test_what_is_no_body(kind: str, body: bytes, code: str) -> None:
+    with pytest.raises(HubError) as refused:
+        read_said(kind, body)
+    assert refused.value.code == code
 
 
 def test_with_a_lease_the_address_of_the_service_may_be_missing() -> None:

@@ -28,8 +28,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What the form said about its file."""
+    """What the form said about its file, and in which field it was."""
 
+    field: str
     filename: str
     content_type: str
 
@@ -124,7 +125,7 @@ class FormReader:
         if self.part.filename is not None and self.part.name in self.file_names:
             if self.file is not None:
                 raise Invalid("send one file in a form, not two")
-            self.file = File(self.part.filename, self.part.content_type)
+            self.file = File(self.part.name, self.part.filename, self.part.content_type)
 
     def part_came(self, data: bytes, start: int, end: int) -> None:
         if self.part.filename is not None:

@@ -286,7 +286,7 @@ def path_of(pattern: str, handler: type[Answering]) -> tuple[str, list[Json]]:
         parameters.append({"name": next(names), "in": "path", "required": True, "schema": form})
         return f"{{{parameters[-1]['name']}}}"
 
-    return GROUP.sub(fill, pattern).replace("\\.", "."), parameters
+    return GROUP.sub(fill, pattern.removeprefix("(?i)").removesuffix("/?")).replace("\\.", "."), parameters
 
 
 def arguments_of(method: Any) -> list[str]:

@@ -140,9 +140,9 @@ class Reception:
             self.heard(self.size)
             return count
 
-    def call(self, name: str, content_type: str) -> None:
-        """Say what the file is, where that was not known in the beginning."""
-        self.upload = replace(self.upload, name=name, content_type=content_type)
+    def call(self, **fields: str) -> None:
+        """Say what the file is (`name`, `content_type`, `purpose`), where that was not known in the beginning."""
+        self.upload = replace(self.upload, **fields)
 
     async def say_length(self, length: int) -> None:
         """The length that was left open is said.

@@ -15,7 +15,7 @@ import msgspec
 from hub import parsing, seed
 from hub.effects import Save
 from hub.errors import Conflict, Forbidden, HubError, Invalid, NotFound, RateLimited
-from hub.interface import Interface, hash_token, new_token
+from hub.interface import DEFAULT_PATH, Interface, hash_token, new_token
 from hub.media import WORKER_PURPOSES, Purpose
 from hub.seed import Callback, Said
 from hub.task import State, Task
@@ -27,7 +27,7 @@ from .tus_headers import read_metadata
 from .uploads import FORM_OVERHEAD, Receiving
 from .worker_seed import Job, SeedService, artifact_of, present, service_of
 
-MAX_SAID = 64 * 1024
+MAX_SAID = 128 * 1024  # a little more than Express took
 MAX_PENDING = 100  # unknown services that wait for an admin at once
 
 
@@ -49,15 +49,12 @@ class SeedEndpoint(Endpoint):
         """The body, from somebody who knows the shared Identification.
 
         Raises:
-            Invalid: code bad_json or bad_request.
+            Invalid, Unsupported: as seed.read_said has it; or there is no Identification.
             Forbidden: the Identification is not ours.
         """
-        try:
-            said: dict[str, Any] = self.form(dict[str, Any])
-        except Invalid as error:
-            raise Invalid(error.detail, code="bad_json" if error.code == "bad_json" else "bad_request") from None
+        said = seed.read_said(self.request.headers.get("Content-Type", ""), bytes(self.received))
         given, ours = seed.text_of(said, "Identification"), self.rooms.settings.interface_identification
-        if not ours or not hmac.compare_digest(given.encode(errors="surrogatepass"), ours.encode()):
+        if not ours or not hmac.compare_digest(given.encode(), ours.encode()):
             raise Forbidden("the Identification is not ours")
         return said
 
@@ -72,9 +69,7 @@ class Heartbeat(SeedEndpoint):
             address = parsing.url(text.strip())
         except ValueError as error:
             raise seed.bad("interfaceAddress", f"an http address ({error})") from None
-        interface = await self.rooms.store.find(Interface, address=address)
-        if interface is None:
-            interface = await self.register(address)
+        interface = await self.known(address) or await self.register(address.removesuffix(DEFAULT_PATH))
         if interface.pending:
             return self.agree("waiting for an admin to let this service in")
         if not interface.enabled:
@@ -83,6 +78,13 @@ class Heartbeat(SeedEndpoint):
             return self.agree("this service is registered for another dialect")
         (await present(self.rooms, interface)).heard()
         self.agree("heartbeat taken")
+
+    async def known(self, address: str) -> Interface | None:
+        """The service that calls itself this, however it was written down."""
+        names = seed.spellings(address)
+        found = await self.rooms.store.page(Interface, len(names), address=names)
+        found.sort(key=lambda record: record.address != address)
+        return next((record for record in found if seed.means(address, record.address or "", record.path)), None)
 
     async def register(self, address: str) -> Interface:
         """Write an unknown service down, to be let in by an admin.
@@ -148,7 +150,7 @@ class TaskCallback(SeedEndpoint):
             Conflict: code lease_lost: another service has the task.
         """
         record = await self.rooms.store.get(Interface, task.worker) if task.worker else None
-        if record is None or record.address is None or not same_address(record.address, callback.worker_url or ""):
+        if record is None or not is_itself(record, callback.worker_url or ""):
             raise Conflict("this service does not have the task", code="lease_lost")
         now = self.rooms.runner.core.tasks.get(task.id, task)
         return now.lease.id if now.lease is not None else ""
@@ -195,6 +197,7 @@ class ResultUpload(Receiving, SeedEndpoint):
         purpose = self.get_query_argument("purpose", "")
         if not purpose and "Upload-Metadata" in headers:
             purpose = read_metadata(headers["Upload-Metadata"]).get("purpose", "")
+        self.purpose_said = bool(purpose)
         purpose = purpose or Purpose.RESULT
         if purpose not in WORKER_PURPOSES:
             raise Invalid(f"purpose is one of {', '.join(sorted(WORKER_PURPOSES))}", code="bad_metadata")
@@ -225,9 +228,10 @@ class ResultUpload(Receiving, SeedEndpoint):
         await super().take(chunk if self.form_reader is None else self.form_reader.feed(chunk))
 
     async def post(self) -> None:
+        assert self.reception is not None
         try:
-            if self.form_reader is not None:
-                self.form_reader.close()
+            if self.form_reader is not None and self.form_reader.close().field == "mask" and not self.purpose_said:
+                self.reception.call(purpose=Purpose.MASK)
             self.job()
         except HubError:
             await self.give_up()
@@ -241,18 +245,19 @@ class ResultUpload(Receiving, SeedEndpoint):
         self.agree("file taken", 201, id=record.id, sha256=record.sha256, size=record.size)
 
 
-def same_address(ours: str, given: str) -> bool:
+def is_itself(record: Interface, given: str) -> bool:
     """Whether a service means itself: in any spelling of its address, with or without a path behind it."""
     try:
         address = parsing.url(given.strip())
     except ValueError:
         return False
-    return address == ours or urlsplit(address)[:2] == urlsplit(ours)[:2] and not urlsplit(ours).path
+    ours, split = record.address or "", urlsplit(address)
+    return any(seed.means(each, ours, record.path) for each in (address, f"{split.scheme}://{split.netloc}"))
 
 
-ROUTES = [
-    (r"/api/tasks/interface/heartbeat", Heartbeat),
-    (r"/api/tasks/callback", TaskCallback),
-    (r"/api/task/callback", TaskCallback),
-    (r"/api/tasks/result", ResultUpload),
+ROUTES = [  # in any case of letters, with or without a slash behind them, as Express took them
+    (r"(?i)/api/tasks/interface/heartbeat/?", Heartbeat),
+    (r"(?i)/api/tasks/callback/?", TaskCallback),
+    (r"(?i)/api/task/callback/?", TaskCallback),
+    (r"(?i)/api/tasks/result/?", ResultUpload),
 ]

@@ -3,18 +3,20 @@
 Owns the layout of a job's place in it and the one way in which a file is taken out of it: only from inside, whatever
 the path that was named leads to. What is found there is only copied, never trusted, changed or removed.
 
-    <SHARED_DIR>/jobs/<lease>/video.mp4, background.jpg   the inputs, under names with a usual ending
+    <SHARED_DIR>/jobs/<lease>/video.mp4, background.jpg   copies of the inputs, under names with a usual ending
     <SHARED_DIR>/jobs/<lease>/foreground.mp4              where the service may put the result
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import shutil
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +26,10 @@ from hub.media import Media, Purpose
 from hub.task import Source, Task
 from hub.upload import Upload
 
-from .base import Rooms
+from .base import OBJECT_ID, Rooms
 
 PIECE = 256 * 1024
+COPIED_AT_ONCE = 64 * 1024 * 1024
 ENDINGS = {"matroska": "mkv", "mpegts": "ts", "jpeg": "jpg", "mjpeg": "jpg"}
 
 
@@ -58,15 +61,16 @@ class SharedFiles:
             Unavailable: the disk does not take it.
         """
         folder = self.jobs / lease
-        video = self.linked(task.video, Purpose.VIDEO, folder)
-        background = self.linked(task.background, Purpose.BACKGROUND, folder) if task.background else None
+        video = self.named(task.video, Purpose.VIDEO, folder)
+        background = self.named(task.background, Purpose.BACKGROUND, folder) if task.background else None
         try:
-            await asyncio.to_thread(link_all, folder, [pair for pair in (video, background) if pair])
+            pairs = [pair for pair in (video, background) if pair]
+            await asyncio.to_thread(lay_out, folder, pairs, self.rooms.settings.shared_dir_mode)
         except OSError as error:
             raise Unavailable(f"the shared folder does not take a job ({type(error).__name__})") from None
         return Places(video[1], background[1] if background else None, self.place(lease))
 
-    def linked(self, source: Source, purpose: Purpose, folder: Path) -> tuple[Path, Path]:
+    def named(self, source: Source, purpose: Purpose, folder: Path) -> tuple[Path, Path]:
         """Where an input is, and under which name a service gets to see it."""
         ending = ENDINGS.get(source.facts.container, source.facts.container)
         if not re.fullmatch(r"[a-z0-9]{2,5}", ending):
@@ -137,24 +141,47 @@ class SharedFiles:
         await asyncio.to_thread(shutil.rmtree, self.jobs / lease, True)
 
     async def clear(self, keep: Collection[str]) -> None:
-        """Remove the places of jobs that are over, but for the leases in `keep`."""
+        """Remove the places of jobs that are over, but for the leases in `keep`; what else lies there stays."""
         try:
             found = await asyncio.to_thread(os.listdir, self.jobs)
         except OSError:
             return
         for lease in set(found) - set(keep):
-            await self.remove(lease)
+            if OBJECT_ID.fullmatch(lease):
+                await self.remove(lease)
 
 
-def link_all(folder: Path, pairs: list[tuple[Path, Path]]) -> None:
-    """Make a folder and give files a second name in it: a hard link, or a symbolic one to another file system."""
+def lay_out(folder: Path, pairs: list[tuple[Path, Path]], mode: int | None) -> None:
+    """Make a job's folder with copies in it: a service may write into what it was given.
+
+    With a `mode` the folder is as open as that says, the copies too, and the folder of all jobs lets everybody through
+    who may pass this one. Without it the copies are for the hub's own user and group.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if sum(source.stat().st_size for source, _ in pairs) > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, "the disk is full")
     for source, name in pairs:
-        name.unlink(missing_ok=True)
+        copy(source, name)
+    if mode is not None:
+        with suppress(PermissionError):  # an operator has made it, and knows why
+            folder.parent.chmod(mode & ~0o022)
+        for _, name in pairs:
+            name.chmod(mode & 0o666)
+        folder.chmod(mode)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file within the kernel, without a second set of blocks where the file system can; else byte by byte."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+    with source.open("rb") as reading, open(descriptor, "wb") as writing:
         try:
-            os.link(source, name)
+            while os.copy_file_range(reading.fileno(), writing.fileno(), COPIED_AT_ONCE):
+                pass
         except OSError:
-            name.symlink_to(source)
+            shutil.copyfileobj(reading, writing)  # from where both are
 
 
 def missing(what: str) -> Invalid:

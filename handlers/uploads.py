@@ -184,7 +184,7 @@ class UserFiles(Receiving):
                 await self.give_up()
                 raise
             name = self.form_reader.fields.get("name") or self.reception.upload.name or file.filename
-            self.reception.call(name, file.content_type)
+            self.reception.call(name=name, content_type=file.content_type)
         record = await self.conclude()
         self.set_header("Location", f"{self.request.path}/{record.id}")
         self.answer(told(self.rooms, record), 201)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from hub import messages, seed
 from hub.effects import Delete, Effect, Save
-from hub.errors import Conflict, HubError, Invalid, NotFound
+from hub.errors import Conflict, HubError, Invalid, NotFound, TooLarge
 from hub.ids import new_id
 from hub.interface import Interface
 from hub.media import Media, Purpose, compare
@@ -98,6 +98,8 @@ class SeedService:
     def watch(self) -> None:
         """Called again and again: keep the session alive as long as the service is, and end it then."""
         now = self.rooms.clock.now()
+        for job in self.jobs.values():  # many say no numbers, or nothing before the end: REPORT_S is their limit
+            self.rooms.runner.core.work.pacing.moved(job.record.task_id, now)
         if now - self.heard_at > self.rooms.settings.heartbeat_timeout:
             log.info("interface_offline", worker=self.interface.id)
             self.leave()
@@ -173,6 +175,8 @@ class SeedService:
         lease = assign.lease
         try:
             places = await self.shared.prepare(job.task, lease)
+            if lease not in self.jobs:
+                return await self.shared.remove(lease)
             order = msgspec.json.encode(self.order(job.task, assign, places))
             status, answer = await outbound.post(
                 f"{self.interface.address}{self.interface.path}", order, {"Content-Type": "application/json"},
@@ -292,7 +296,7 @@ class SeedService:
         if mask not in made and mask in record.files:
             try:
                 found = await self.shared.take(job.task, Purpose.MASK, record.files[mask])
-            except Invalid as error:
+            except (Invalid, TooLarge) as error:
                 log.info("seed_mask_left_out", worker=self.interface.id, detail=error.detail)
             else:
                 made[mask] = artifact_of(found)

@@ -33,12 +33,11 @@ from worker.local import LocalWorker
 from . import logs, messages
 from .account import SignInLimiter, User
 from .clock import SystemClock
-from .commands import (
-    add_user, enter_interface, interface, known_user, opened_store, perform, read_settings, user,
-)
+from .commands import add_user, known_user, opened_store, perform, read_settings, user
 from .core import Core, Link
 from .effects import Delete
 from .ids import new_id
+from .interface_commands import enter_interface, interface
 from .links import Links
 from .media import Purpose
 from .media_commands import make_files, media

@@ -22,6 +22,7 @@ Dialect = Literal["worker", "push", "seed"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PATH = re.compile(r"/[!-~]{0,200}")
+DEFAULT_PATH = "/process"
 MOST_SLOTS, MOST_MODELS, LONGEST_NOTE = 64, 100, 500
 
 
@@ -45,7 +46,7 @@ class Interface(Struct, frozen=True):
     note: str = ""
     dialect: Dialect = "worker"
     address: str | None = None
-    path: str = "/process"
+    path: str = DEFAULT_PATH
     models: tuple[str, ...] = ()
     slots: int = 1
     version: int = 1

@@ -63,6 +63,11 @@ class Pacing:
             pace.reached, pace.moved_at = furthest, now
         return self.due(after, now)
 
+    def moved(self, task_id: str, now: float) -> None:
+        """A task has got further, says who judges its worker by another rule than by its numbers."""
+        if (pace := self.paces.get(task_id)) is not None:
+            pace.moved_at = now
+
     def due(self, task: Task, now: float) -> list[Effect]:
         """Store and show what is new in a running task, if it is time."""
         pace = self.paces[task.id]

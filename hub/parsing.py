@@ -28,6 +28,7 @@ HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\
 SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(:[^,]{1,100})?")
+FOLDER_MODE = re.compile(r"[0-3]7[0-7]{2}")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -194,6 +195,13 @@ def directory(value: str) -> Path:
     if not value.isprintable():
         raise ValueError("a control character")
     return Path(value)
+
+
+def folder_mode(value: str) -> int:
+    """Four octal digits, as chmod takes them, with all rights for the owner."""
+    if not FOLDER_MODE.fullmatch(value):
+        raise ValueError("not a folder's mode")
+    return int(value, 8)
 
 
 def mongodb_uri(value: str) -> str:

@@ -12,16 +12,21 @@ from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct, field
 
-from .errors import Invalid
+from .errors import Invalid, Unsupported
 from .media import Purpose
 from .messages import Artifact, Model
 
 FILE_WORDS = {"compositeVideoPath": Purpose.RESULT, "maskVideoPath": Purpose.MASK}
 LONGEST_PATH, LONGEST_TEXT = 4096, 2000
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+MOST_FIELDS = 100
+THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = re.compile(r"(?<=//)(127\.0\.0\.1|localhost|\[::1\])(?=[:/]|$)")
+DEEPEST = 8  # parts of a path in which a service is looked for
 ENTRY_TYPES = {"address": str, "name": str, "path": str, "models": list, "slots": int, "note": str}
 
 
@@ -123,13 +128,38 @@ def read_reply(status: int, body: bytes) -> dict[str, str]:
     }
 
 
+def read_said(content_type: str, body: bytes) -> dict[str, Any]:
+    """The fields of a call as its readers of old took them: JSON or a form, with a byte order mark or odd characters.
+
+    Raises:
+        Unsupported: the content type is neither.
+        Invalid: code bad_json or bad_request.
+    """
+    kind = content_type.split(";")[0].strip().lower()
+    if kind not in (JSON, FORM):
+        raise Unsupported(f"send {JSON}")
+    text = body.decode("utf-8-sig", "replace")
+    try:
+        said = json.loads(text) if kind == JSON else dict(parse_qsl(text, True, max_num_fields=MOST_FIELDS))
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"not valid: {clean(str(error), 200)}", code="bad_json") from None
+    if not isinstance(said, dict):
+        raise Invalid("the body is no object", code="bad_request")
+    return {name: whole(value) if isinstance(value, str) else value for name, value in said.items()}
+
+
+def whole(text: str) -> str:
+    """A text with a question mark in the place of each half of a character."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def read_callback(said: Mapping[str, Any], with_lease: bool) -> Callback:
     """What a service reports; `with_lease` where the address that it called says which attempt it is.
 
     Raises:
         Invalid: code bad_request: a field is missing, or holds what it cannot.
     """
-    url = said.get("workerUrl")
+    url = said.get("workerUrl") or None
     if not with_lease or url is not None:
         url = text_of(said, "workerUrl")
     try:
@@ -156,18 +186,17 @@ def text_of(said: Mapping[str, Any], name: str) -> str:
 
 
 def percent_of(value: Any) -> float | None:
-    """A progress from 0 to 100, also where it is written as a text."""
-    if value is None or value == "":
+    """A progress from 0 to 100, also where it is written as a text; None where it is no number.
+
+    Never refused: what comes with it, perhaps that the task has ended, matters more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
         number = float(value.strip().removesuffix("%") if isinstance(value, str) else value)
     except (ValueError, OverflowError):
-        raise bad("progress", "a number") from None
-    if not math.isfinite(number) or not 0 <= number <= 100:
-        raise bad("progress", "from 0 to 100")
-    return number
+        return None
+    return min(max(number, 0.0), 100.0) if math.isfinite(number) else None
 
 
 def bad(name: str, expected: str) -> Invalid:
@@ -185,6 +214,26 @@ def name_of(address: str) -> str:
     words = [split.hostname or "", str(split.port or ""), split.path]
     name = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(words)).strip("-") or "interface"
     return name[:50]
+
+
+def spellings(address: str) -> tuple[str, ...]:
+    """The addresses under which a service may be known that calls itself this: with less of a path, or by another name
+    of this machine."""
+    split = urlsplit(address)
+    parts = split.path.split("/")[:DEEPEST]
+    paths = ["/".join(parts[:count + 1]) for count in range(len(parts))]
+    hosts = {LOOPBACK.sub(host, f"{split.scheme}://{split.netloc}") for host in THIS_MACHINE}
+    return (address, *(host + path for host in sorted(hosts) for path in paths))
+
+
+def means(given: str, address: str, path: str) -> bool:
+    """Whether a service at `address`, called at `path` there, may call itself `given`."""
+    return same_machine(given) in (same_machine(address), same_machine(address + path))
+
+
+def same_machine(url: str) -> str:
+    """A URL with this machine under one of its names."""
+    return LOOPBACK.sub(THIS_MACHINE[0], url)
 
 
 def another_name(name: str, address: str) -> str:

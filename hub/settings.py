@@ -186,7 +186,7 @@ class Settings:
     stall_seconds: float = setting(
         WORKERS, parsing.measured(1.0, 0.05, 86400), "seconds, from 0.05 to 86400", "900",
         "Seconds without progress (a tenth of a percent, or a new phase) after which a task is taken from its worker, "
-        "even if that renews its lease.")
+        "even if that renews its lease; not in the older dialect.")
     max_running_per_user: int = setting(
         WORKERS, parsing.whole(0, 10000), "a whole number from 0 to 10000", "0",
         "How many tasks of one user run at once; 0 is any number.")
@@ -216,6 +216,9 @@ class Settings:
         WORKERS, parsing.directory, "a folder", "the same as OUTPUT_DIR",
         "The folder that the hub shares with interface services in the older dialect, who put their results there.",
         derive=lambda got: got["OUTPUT_DIR"])
+    shared_dir_mode: int | None = setting(
+        WORKERS, parsing.folder_mode, "four octal digits such as 2770", "",
+        "The mode of a job's folder there, for services of other users; without it, what the umask leaves.")
 
     log_format: str = setting(
         LOGS, parsing.choice("console", "json"), "console or json", "console in development, json in production",

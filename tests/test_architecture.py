@@ -21,7 +21,8 @@ ALLOWED_LONGER = {  # for now, each until it is split
 DRIVERS = {"motor", "pymongo", "bson", "gridfs"}
 DRIVEN = {"store/mongo.py", "store/embedded.py"}
 COMPOSITION_ROOT = "hub/__main__.py"
-ERRANDS = {"hub/commands.py", "hub/media_commands.py"}  # the command line: opens the store for each errand
+# the command line: opens the store for each errand
+ERRANDS = {"hub/commands.py", "hub/interface_commands.py", "hub/media_commands.py"}
 DUTIES = {"hub/runner.py", "hub/elsewhere.py", "hub/sweeper.py", COMPOSITION_ROOT, *ERRANDS}
 MAY_AWAIT = {"hub/verify.py", "hub/ports.py", *DUTIES}
 MAY_IMPORT_MORE = {"hub/logs.py", *DUTIES}

@@ -7,12 +7,10 @@ HUB_URL is the hub's address. With SHARED=no files are fetched and sent by URL i
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,23 +23,28 @@ IDENTIFICATION = os.environ.get("INTERFACE_IDENTIFICATION", "")
 SHARED = os.environ.get("SHARED", "yes") == "yes"
 
 
-def tell(url: str, **said: object) -> None:
-    body = json.dumps({"Identification": IDENTIFICATION, **said}).encode()
-    urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=30).close()
+def send(url: str, body: bytes | dict[str, object], again: bool = False) -> None:
+    """Once, and no matter if it fails; or again until there is an answer, because the hub may be away for a while."""
+    said = body if isinstance(body, bytes) else json.dumps({"Identification": IDENTIFICATION, **body}).encode()
+    request = Request(url, said, {"Content-Type": "video/mp4" if said is body else "application/json"})
+    while True:
+        try:
+            return urlopen(request, timeout=60).close()
+        except Exception as error:
+            if not again or getattr(error, "code", 500) < 500:
+                return print(error, file=sys.stderr)
+        time.sleep(5)
 
 
 def fetch(url: str, path: Path) -> Path:
-    with urlopen(url, timeout=60) as answer, path.open("wb") as file:
-        shutil.copyfileobj(answer, file)
+    path.write_bytes(urlopen(url, timeout=60).read())
     return path
 
 
 def work(order: dict[str, str]) -> None:
-    """One task from start to end."""
     def report(status: str, progress: float, message: str = "") -> None:
-        tell(order["callbackUrl"], taskId=order["taskId"], workerUrl=order["workerUrl"], status=status,
-             progress=round(progress, 1), message=message)
-
+        said = {"taskId": order["taskId"], "workerUrl": order["workerUrl"], "status": status, "message": message}
+        send(order["callbackUrl"], {**said, "progress": round(progress, 1)}, again=status != "processing")
     with tempfile.TemporaryDirectory() as folder:
         video, output = Path(order["videoPath"]), Path(order["foregroundPath"])
         background = Path(order["backgroundPath"]) if order["backgroundPath"] else None
@@ -53,7 +56,7 @@ def work(order: dict[str, str]) -> None:
                                lambda phase, percent, frames: frames % 30 or report("processing", percent, phase),
                                lambda: False)
             if not SHARED:
-                urlopen(Request(order["resultUploadUrl"], output.read_bytes(), {"Content-Type": "video/mp4"})).close()
+                send(order["resultUploadUrl"], output.read_bytes(), again=True)
             report("completed", 100)
         except Exception as error:
             report("failed", 0, str(error))
@@ -70,10 +73,8 @@ class Process(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    own = sys.argv[1]
-    server = ThreadingHTTPServer(("", urlsplit(own).port or 80), Process)
+    server = ThreadingHTTPServer(("", urlsplit(sys.argv[1]).port or 80), Process)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while True:
-        with suppress(OSError):
-            tell(f"{HUB}/api/tasks/interface/heartbeat", interfaceAddress=own)
+        send(f"{HUB}/api/tasks/interface/heartbeat", {"interfaceAddress": sys.argv[1]})
         time.sleep(60)

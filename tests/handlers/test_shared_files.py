@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import shutil
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from handlers import shared_files
+from handlers.shared_files import SharedFiles, copy, lay_out
+from hub.ids import new_id
 from tests.handlers import seed_service
-from tests.handlers.running import Api, eventually, fine, one_loop, small_video
-from tests.handlers.seed_service import Service, beside, ordered, state
+from tests.handlers.running import Api, Place, eventually, fine, one_loop, running_hub, small_video
+from tests.handlers.seed_service import Service, beside, fine_bytes, ordered, settings, state
 
 hub, service = seed_service.hub, seed_service.service
 pytestmark = one_loop
@@ -79,6 +88,93 @@ async def test_a_link_within_the_shared_folder_is_fine(api: Api, service: Servic
     Path(order["foregroundPath"]).symlink_to("real.mp4")
     fine(await service.call(order, "COMPLETED"))
     await state(person, task, "completed")
+
+
+async def test_p16_what_a_service_does_to_its_inputs_changes_nothing_of_the_users(
+    api: Api, service: Service,
+) -> None:
+    person, task, order = await ordered(api, service)
+    with Path(order["videoPath"]).open("r+b") as file:
+        file.write(bytes(100))
+    video = (await person.get(f"/api/tasks/{task['id']}"))["video"]
+    assert fine_bytes(await person("GET", video["content_url"])) == small_video()
+
+
+async def test_p16_inputs_are_for_the_hubs_own_user_unless_the_settings_say_more(api: Api, service: Service) -> None:
+    _, _, order = await ordered(api, service)
+    assert modes(order)["video.mp4"] & 0o007 == 0
+
+
+async def test_jobs_are_as_open_as_the_settings_say(place: Place) -> None:
+    umask = os.umask(0o077)
+    try:
+        async with running_hub(place, **settings(SHARED_DIR="open", SHARED_DIR_MODE="2775")) as hub:
+            api = Api(hub, place.folder)
+            service = Service(api)
+            await service.register()
+            fine(await service.heartbeat())
+            _, _, order = await ordered(api, service)
+            lease = Path(order["foregroundPath"]).parent.name
+            assert modes(order) == {"jobs": 0o2755, lease: 0o2775, "video.mp4": 0o664}
+            await service.stop()
+            api.close()
+    finally:
+        os.umask(umask)
+
+
+def modes(order: dict[str, Any]) -> dict[str, int]:
+    """The modes of a job's video and of the folders around it, by name."""
+    video = Path(order["videoPath"])
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (video, video.parent, video.parent.parent)}
+
+
+@pytest.mark.parametrize("broken", [None, errno.EXDEV, errno.ENOSYS])
+async def test_a_copy_has_every_byte_whatever_the_file_system_can_do(
+    broken: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def copy_file_range(source: int, target: int, count: int) -> int:
+        raise OSError(broken, "this file system cannot")
+
+    if broken:
+        monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(300_000))
+    copy(source, target)
+    assert target.read_bytes() == source.read_bytes()
+
+
+async def test_only_jobs_that_are_over_are_cleared_away(api: Api, service: Service) -> None:
+    _, _, order = await ordered(api, service)
+    jobs = Path(order["foregroundPath"]).parent.parent
+    over, foreign = jobs / new_id(), jobs / "notes"
+    over.mkdir()
+    foreign.mkdir()
+    await SharedFiles(api.hub.rooms).clear(api.hub.runner.core.leases)
+    assert Path(order["videoPath"]).exists() and foreign.exists() and not over.exists()
+
+
+async def test_a_task_that_is_cancelled_while_its_inputs_are_copied_is_not_handed_over(
+    api: Api, service: Service, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copying, go_on, places = threading.Event(), threading.Event(), list[Path]()
+
+    def slow(folder: Path, pairs: list[tuple[Path, Path]], mode: int | None) -> None:
+        lay_out(folder, pairs, mode)
+        places.append(folder)
+        copying.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(shared_files, "lay_out", slow)
+    person = await api.user()
+    task = await person.create(service.model)
+    assert await asyncio.to_thread(copying.wait, 10)
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
+    [folder] = places
+    await eventually(lambda: not folder.exists())
+    folder.mkdir()  # as if it had just been begun
+    go_on.set()
+    await eventually(lambda: not folder.exists())
+    assert service.orders.empty()
 
 
 async def test_p19_what_is_no_video_is_no_result(api: Api, service: Service) -> None:

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from hub.__main__ import Hub
-from hub.effects import Delete, Save
-from hub.interface import Interface, hash_token, new_token
 from hub.seed import SeedJob
 from tests.handlers import seed_service
 from tests.handlers.running import Api, Place, eventually, fine, metadata, one_loop, running_hub, small_video
 from tests.handlers.seed_service import (
-    WORD, Process, Service, beside, fine_bytes, free_port, jobs, ordered, present, refused_too, settings, state,
+    Process, Service, beside, fine_bytes, jobs, ordered, present, refused_too, settings, state,
 )
-from tests.odd_media import WEBCAM, silent, write_clip
+from tests.odd_media import silent, write_clip
 
-ROOT = Path(__file__).parents[2]
 hub, service = seed_service.hub, seed_service.service
 pytestmark = one_loop
 
@@ -68,7 +59,7 @@ async def test_a_task_by_the_shared_folder(api: Api, service: Service) -> None:
     assert fine_bytes(await api("GET", done["result"]["video"]["url"])) == small_video()
     await eventually(lambda: not jobs(api, service) and not Path(order["foregroundPath"]).parent.exists())
     assert await api.hub.rooms.store.count(SeedJob, worker=service.name) == 0
-    assert fine_bytes(await person("GET", done["video"]["content_url"])) == small_video()  # its name was a link
+    assert fine_bytes(await person("GET", done["video"]["content_url"])) == small_video()
 
 
 async def test_a_result_in_the_place_that_was_offered(api: Api, service: Service) -> None:
@@ -78,12 +69,15 @@ async def test_a_result_in_the_place_that_was_offered(api: Api, service: Service
     await state(person, task, "completed")
 
 
+def in_a_form(field: str, data: bytes) -> tuple[bytes, dict[str, str]]:
+    """A body, and its headers, with one file in that field."""
+    head = f'--x\r\nContent-Disposition: form-data; name="{field}"; filename="r.mp4"\r\n\r\n'.encode()
+    return head + data + b"\r\n--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
+
+
 UPLOADS: list[tuple[str, Callable[[bytes], tuple[bytes, dict[str, str]]]]] = [
     ("raw", lambda data: (data, {"Content-Type": "video/mp4"})),
-    ("form", lambda data: (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="r.mp4"\r\n\r\n' + data + b"\r\n--x--\r\n",
-        {"Content-Type": "multipart/form-data; boundary=x"},
-    )),
+    ("form", lambda data: in_a_form("file", data)),
     ("tus", lambda data: (data, {
         "Tus-Resumable": "1.0.0", "Upload-Length": str(len(data)), "Upload-Metadata": metadata(purpose="result"),
         "Content-Type": "application/offset+octet-stream",
@@ -122,6 +116,48 @@ async def test_a_mask_stands_beside_the_result_or_is_left_out(api: Api, service:
         Path(beside(order, "mask.mp4")).write_bytes(mask)
         fine(await service.call(order, "COMPLETED"))
         assert (await state(person, task, "completed"))["result"].keys() == expected
+
+
+async def test_a_mask_that_is_sent_in_its_field_stands_beside_the_result(
+    api: Api, service: Service, tmp_path: Path,
+) -> None:
+    """Both go to the one address that the order names: the field says which is which."""
+    loud = tmp_path / "loud.mp4"
+    write_clip(loud, audio="aac")
+    person = await api.user()
+    video = fine(await person.upload(loud.read_bytes()), 201)
+    task = await person.create(service.model, video["id"])
+    order = await service.order()
+    path = order["resultUploadUrl"].removeprefix(api.hub.settings.api_base_url)
+    made = {"video": loud, "mask": silent()}
+    sent = [fine(await api("POST", path, *in_a_form(field, file.read_bytes())), 201) for field, file in made.items()]
+    fine(await service.call(order, "COMPLETED"))
+    result = (await state(person, task, "completed"))["result"]
+    assert [result[name]["sha256"] for name in made] == [file["sha256"] for file in sent]
+
+
+async def test_the_address_says_more_than_the_field(api: Api, service: Service) -> None:
+    _, _, order = await ordered(api, service)
+    path = order["resultUploadUrl"].removeprefix(api.hub.settings.api_base_url)
+    fine(await api("POST", f"{path}&purpose=result", *in_a_form("mask", small_video())), 201)
+    [job] = jobs(api, service).values()
+    assert job.record.sent.keys() == {"result"}
+
+
+async def test_a_mask_that_is_too_large_is_left_out(place: Place) -> None:
+    async with running_hub(place, **settings(RESULT_FILE_SIZE_LIMIT="0.1")) as hub:
+        api = Api(hub, place.folder)
+        service = Service(api)
+        service.reply = lambda order: (200, {"status": "accepted", "maskVideoPath": beside(order, "mask.mp4")})
+        await service.register()
+        fine(await service.heartbeat())
+        person, task, order = await ordered(api, service)
+        shutil.copy(order["videoPath"], order["foregroundPath"])
+        Path(beside(order, "mask.mp4")).write_bytes(b"x" * 200_000)
+        fine(await service.call(order, "COMPLETED"))
+        assert (await state(person, task, "completed"))["result"].keys() == {"video"}
+        await service.stop()
+        api.close()
 
 
 async def test_a_service_that_works_before_it_answers(api: Api, service: Service) -> None:
@@ -203,126 +239,3 @@ async def test_slots_are_kept(api: Api) -> None:
         assert (await person.get(f"/api/tasks/{tasks[2]['id']}"))["state"] == "waiting"
         fine(await service.call(orders[0], "FAILED", message="no luck"))
         assert (await service.order())["taskId"] == tasks[2]["id"]
-
-
-# --- presence -------------------------------------------------------------------------------------------------
-
-
-async def test_an_unknown_service_waits_for_an_admin(api: Api) -> None:
-    service = Service(api)
-    assert "admin" in fine(await service.heartbeat(interfaceAddress=service.address.upper() + "/"))["message"]
-    record = await api.hub.rooms.store.find(Interface, address=service.address)
-    assert record is not None and record.pending and record.dialect == "seed"
-    assert re.fullmatch(r"127-0-0-1-\d+", record.id)
-    fine(await service.heartbeat())
-    assert await api.hub.rooms.store.count(Interface, address=service.address) == 1
-    assert api.hub.runner.core.session_of(record.id) is None
-    service.name = record.id
-    await service.register(pending=False, version=2)
-    fine(await service.heartbeat())
-    assert api.hub.runner.core.session_of(record.id) is not None
-    await service.stop()
-
-
-async def test_services_are_let_in_by_themselves_where_the_settings_say_so(place: Place) -> None:
-    changes = settings(AUTO_REGISTER_INTERFACES="true", INTERFACE_MODELS="matting:Fine matting,other")
-    async with running_hub(place, **changes) as hub:
-        api = Api(hub, place.folder)
-        service = Service(api)
-        service.model = "matting"
-        fine(await service.heartbeat())
-        person = await api.user()
-        assert {model["name"]: model["alias"] for model in (await person.get("/api/models"))["items"]} == {
-            "matting": "Fine matting", "other": "",
-        }
-        _, _, order = await ordered(api, service)
-        assert order["modelAlias"] == "Fine matting"
-        await service.stop()
-        api.close()
-
-
-async def test_a_silent_service_is_offline_and_its_task_is_free(place: Place) -> None:
-    """P5: a service that is silent for HEARTBEAT_TIMEOUT loses its task, and until then it keeps it."""
-    changes = settings(HEARTBEAT_TIMEOUT="0.05", LEASE_SECONDS="1", HEARTBEAT_SECONDS="0.9")
-    async with running_hub(place, **changes) as hub:
-        api = Api(hub, place.folder)
-        service = Service(api)
-        await service.register()
-        fine(await service.heartbeat())
-        person, task, order = await ordered(api, service)
-        began = hub.rooms.clock.now()
-        async with asyncio.timeout(20):
-            while hub.runner.core.session_of(service.name) is not None:
-                assert task["id"] in hub.runner.core.tasks
-                await asyncio.sleep(0.05)
-        assert hub.rooms.clock.now() - began > 2.5  # the lease alone would have ended long before
-        assert (await state(person, task, "waiting"))["blocked_by"] == "no_worker_for_model"
-        refused_too(await service.call(order, "COMPLETED"), 409, "lease_lost")
-        fine(await service.heartbeat())
-        assert (await service.order())["taskId"] == task["id"]
-        await service.stop()
-        api.close()
-
-
-@pytest.mark.parametrize("reported", [False, True], ids=["reported after it", "reported before it"])
-async def test_p15_a_hub_that_starts_anew_knows_what_was_in_hand(place: Place, reported: bool) -> None:
-    changes = settings()
-    async with running_hub(place, **changes) as hub:
-        api = Api(hub, place.folder)
-        service = Service(api)
-        service.reply = lambda order: (200, {"status": "accepted", "compositeVideoPath": beside(order, "made.mp4")})
-        await service.register()
-        fine(await service.heartbeat())
-        person, task, order = await ordered(api, service)
-        shutil.copy(order["videoPath"], beside(order, "made.mp4"))
-        if reported:  # all that is left of a report whose files were not collected any more
-            record = await hub.rooms.store.find(SeedJob, worker=service.name)
-            assert record is not None
-            await hub.rooms.store.commit([Save(replace(record, done=True, version=record.version + 1), record.version)])
-        await hub.stop()
-        again = Hub(hub.settings, hub.store)
-        await again.start()
-        api.hub = again
-        if not reported:
-            fine(await service.call(order, "COMPLETED"))
-        await state(person, task, "completed")
-        await again.stop()
-        await service.stop()
-        api.close()
-
-
-# --- the example ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shared", ["yes", "no"])
-@pytest.mark.media
-async def test_the_example_service_completes_real_tasks(api: Api, shared: str) -> None:
-    example = ROOT / "docs" / "examples" / "seed_service.py"
-    assert len(example.read_text().splitlines()) <= 80
-    address, model = f"http://127.0.0.1:{free_port()}", "mediapipe-selfie"
-    record = Interface(
-        f"example-{shared}", hash_token(new_token()), 0.0, dialect="seed", address=address, models=(model,),
-        path="/api/video/segment",
-    )
-    await api.hub.rooms.store.commit([Save(record, 0)])
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(example), address, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL,
-        env={
-            **os.environ, "PYTHONPATH": ".", "HUB_URL": api.hub.url, "INTERFACE_IDENTIFICATION": WORD, "SHARED": shared,
-        },
-    )
-    try:
-        await eventually(lambda: model in api.hub.runner.core.models, 30)
-        person = await api.user()
-        video = fine(await person.upload(WEBCAM.read_bytes()), 201)
-        background = await person.upload_background()
-        task = await person.create(model, video["id"], background_id=background["id"])
-        async with asyncio.timeout(100):
-            while (done := await person.get(f"/api/tasks/{task['id']}"))["state"] in ("waiting", "processing"):
-                await asyncio.sleep(0.1)
-        assert (done["state"], done["result"]["video"]["frames"]) == ("completed", video["frames"]), done
-    finally:
-        process.terminate()
-        await process.wait()
-        await api.hub.rooms.store.commit([Delete(Interface, record.id)])
-        await eventually(lambda: api.hub.runner.core.session_of(record.id) is None)

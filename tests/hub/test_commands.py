@@ -138,6 +138,24 @@ def test_services_that_are_called(line: Line) -> None:
     assert "path" in line.refused("interface", "add", "t", "--seed", "http://10.0.0.1", "--path", "process")
 
 
+def test_an_address_keeps_its_path_where_the_path_is_given_beside_it(line: Line) -> None:
+    for name in ("gpu1", "gpu2"):
+        said = line.fine("interface", "add", name, "--seed", f"http://gw.example.org/{name}", "--path", "/process")
+        assert said == f"registered {name} at http://gw.example.org/{name}/process\n"
+        assert line.ask(Interface, id=name).address == f"http://gw.example.org/{name}"
+
+
+def test_an_address_that_another_has_is_refused_by_the_name_of_the_other(line: Line) -> None:
+    line.fine("interface", "add", "first", "--seed", "http://10.0.0.6:8000")
+    line.fine("interface", "add", "second", "--seed", "http://10.0.0.7:8000")
+    for name in ("second", "third"):
+        assert "first has the address http://10.0.0.6:8000" in line.refused(
+            "interface", "add", name, "--seed", "http://10.0.0.6:8000",
+        )
+    assert line.ask(Interface, id="second").address == "http://10.0.0.7:8000"
+    line.fine("interface", "add", "first", "--seed", "http://10.0.0.6:8000", "--slots", "2")
+
+
 def test_pause_resume_drain_remove(line: Line) -> None:
     line.fine("interface", "add", "box-1")
     for command, state in (("pause", "paused"), ("resume", "enabled"), ("drain", "draining"), ("resume", "enabled")):
@@ -163,6 +181,57 @@ def test_many_services_out_of_a_file(line: Line, tmp_path: Path) -> None:
     file.write_text(json.dumps([{"address": "http://10.0.0.6:8000", "slots": 5}]))
     assert line.fine("interface", "import", str(file)) == "changed six\n"
     assert (line.ask(Interface, id="six").slots, line.ask(Interface, id="six").note) == (5, "new")
+
+
+def test_an_address_in_a_file_is_read_as_on_the_command_line(line: Line, tmp_path: Path) -> None:
+    entries = [
+        {"address": "http://10.0.0.5:8000/api/video/segment"},
+        {"address": "http://gw.example.org/gpu1", "path": "/process"},
+        {"address": "http://gw.example.org/gpu2", "path": "/process"},
+    ]
+    assert imported(line, tmp_path, entries).splitlines() == [
+        "added 10-0-0-5-8000", "added gw-example-org-gpu1", "added gw-example-org-gpu2",
+    ]
+    listed = line.fine("interface", "list")
+    for place in ("10.0.0.5:8000/api/video/segment", "gw.example.org/gpu1/process", "gw.example.org/gpu2/process"):
+        assert f"  http://{place}  " in listed
+
+
+def test_two_services_of_one_long_host_are_two(line: Line, tmp_path: Path) -> None:
+    host = "http://ec2-203-0-113-125.ap-northeast-1.compute.amazonaws.com"
+    entries = [{"address": f"{host}:8000", "models": ["a"]}, {"address": f"{host}:8001", "models": ["b"]}]
+    for word in ("added", "changed"):
+        assert [row.split()[0] for row in imported(line, tmp_path, entries).splitlines()] == [word, word]
+    for entry in entries:
+        assert line.ask(Interface, address=entry["address"]).models == tuple(entry["models"])
+
+
+def test_a_file_does_not_take_over_a_service_of_another_dialect(line: Line, tmp_path: Path) -> None:
+    line.fine("interface", "add", "by-itself")
+    line.fine("interface", "add", "pushed", "--push", "http://10.0.0.5:8000/hub")
+    fine = {"address": "http://10.0.0.9:8000", "name": "fine"}
+    for other in ({"address": "http://10.0.0.6:8000", "name": "by-itself"}, {"address": "http://10.0.0.5:8000"}):
+        assert "another dialect" in imported(line, tmp_path, [fine, other], refused=True)
+    assert [line.ask(Interface, id=name).dialect for name in ("by-itself", "pushed")] == ["worker", "push"]
+    assert line.ask(Interface, id="fine") is None
+
+
+@pytest.mark.parametrize("entries", [
+    [{"address": "http://10.0.0.5", "name": "a"}, {"address": "http://10.0.0.6", "name": "a"}],
+    [{"address": "http://10.0.0.5/one"}, {"address": "http://10.0.0.5/two"}],
+])
+def test_a_file_that_names_a_service_twice_changes_nothing(
+    line: Line, tmp_path: Path, entries: list[dict[str, Any]],
+) -> None:
+    assert "twice" in imported(line, tmp_path, entries, refused=True)
+    assert line.fine("interface", "list") == ""
+
+
+def imported(line: Line, folder: Path, entries: list[dict[str, Any]], refused: bool = False) -> str:
+    """What is said of a file with these entries."""
+    file = folder / "services.json"
+    file.write_text(json.dumps(entries))
+    return (line.refused if refused else line.fine)("interface", "import", str(file))
 
 
 @pytest.mark.parametrize("content", [

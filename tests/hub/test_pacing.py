@@ -115,6 +115,15 @@ def test_what_an_attempt_had_reached_before_a_restart_is_no_progress_after_it(pa
     assert pacing.stalled(task.id, START + 11, 10.0)
 
 
+def test_a_task_whose_worker_is_judged_by_others_has_stalled_only_after_they_are_silent_too(pacing: Pacing) -> None:
+    pacing.moved("task-1", START + 100)
+    assert not pacing.stalled("task-1", START + 110, 10.0)
+    assert pacing.stalled("task-1", START + 110.1, 10.0)
+    pacing.end("task-1")
+    pacing.moved("task-1", START + 200)
+    assert pacing.paces == {}
+
+
 def test_p8_a_hub_that_was_away_takes_nobody_for_stalled(pacing: Pacing) -> None:
     pacing.forgive(START + 3600)
     assert not pacing.stalled("task-1", START + 3610, 10.0)

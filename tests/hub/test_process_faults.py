@@ -16,7 +16,7 @@ import pytest
 
 from bench.wire import Caller, Talk, handshake, masked
 from hub.account import User
-from hub.commands import enter_interface
+from hub.interface_commands import enter_interface
 from hub.ids import new_id
 from store.mongo import MongoStore, connect
 from tests.handlers.fake_worker import FakeWorker

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.errors import Invalid
+from hub.errors import HubError, Invalid
 from hub.interface import NAME
 from hub.messages import Model
-from hub.seed import Refused, Said, another_name, model_of, name_of, percent_of, read_callback, read_entries, read_reply
+from hub.seed import (
+    Refused, Said, another_name, model_of, name_of, percent_of, read_callback, read_entries, read_reply, read_said,
+)
 
+FORM = "application/x-www-form-urlencoded"
 REPORT = {"taskId": "7", "workerUrl": "http://gpu", "status": "PROCESSING"}
 
 
@@ -52,25 +55,46 @@ def test_a_report_in_any_case_of_letters() -> None:
     assert (read.task_id, read.progress, read.message) == ("7", 40.0, "half way")
 
 
+@pytest.mark.parametrize(("kind", "body", "said"), [
+    ("application/json", b'{"a": "b", "progress": 5}', {"a": "b", "progress": 5}),
+    ("application/JSON; charset=UTF-8", b'\xef\xbb\xbf{"a": "\xc3\xbc"}', {"a": "\u00fc"}),
+    ("application/json", b'{"a": "x\\udce4y", "b": ["\\ud800"]}', {"a": "x?y", "b": ["\ud800"]}),
+    ("application/json", b'{"a": "\xff", "a": NaN, "a": 1}', {"a": 1}),
+    (FORM, b"a=b+c&progress=50%25&message=", {"a": "b c", "progress": "50%", "message": ""}),
+])
+def test_a_body_is_read_leniently(kind: str, body: bytes, said: dict[str, Any]) -> None:
+    assert read_said(kind, body) == said
+
+
+@pytest.mark.parametrize(("kind", "body", "code"), [
+    ("application/json", b"", "bad_json"), ("application/json", b"{", "bad_json"),
+    ("application/json", b"[" * 100_000, "bad_json"), ("application/json", b"[]", "bad_request"),
+    (FORM, b"a&" * 60_000, "bad_json"),
+    ("text/plain", b"{}", "unsupported_media_type"), ("", b"{}", "unsupported_media_type"),
+])
+def test_what_is_no_body(kind: str, body: bytes, code: str) -> None:
+    with pytest.raises(HubError) as refused:
+        read_said(kind, body)
+    assert refused.value.code == code
+
+
 def test_with_a_lease_the_address_of_the_service_may_be_missing() -> None:
     bare = {name: value for name, value in REPORT.items() if name != "workerUrl"}
     assert read_callback(bare, True).worker_url is None
-    with pytest.raises(Invalid, match="workerUrl"):
-        read_callback(bare, False)
+    assert read_callback({**REPORT, "workerUrl": ""}, True).worker_url is None
+    for without in (bare, {**REPORT, "workerUrl": ""}):
+        with pytest.raises(Invalid, match="workerUrl"):
+            read_callback(without, False)
 
 
 @pytest.mark.parametrize(("value", "percent"), [
-    (None, None), ("", None), (0, 0.0), (100, 100.0), (12.5, 12.5), ("12.5", 12.5), ("99%", 99.0),
+    (None, None), ("", None), (0, 0.0), (100, 100.0), (12.5, 12.5), ("12.5", 12.5), ("99%", 99.0), (" 51 ", 51.0),
+    (-1, 0.0), (100.01, 100.0), ("101", 100.0), (-0.0, 0.0),
+    *[(odd, None) for odd in ("far", "100/100", "N/A", "50,5", True, [], {}, float("nan"), float("inf"), "-inf")],
+    ("1e999", None), (10**400, None), ("9" * 5000, None),
 ])
-def test_a_progress(value: Any, percent: float | None) -> None:
+def test_a_progress_is_from_0_to_100_or_none(value: Any, percent: float | None) -> None:
     assert percent_of(value) == percent
-
-
-@pytest.mark.parametrize("value", [-1, 100.1, "far", True, [], {}, float("nan"), float("inf"), "1e999", 10**400])
-def test_no_progress(value: Any) -> None:
-    with pytest.raises(Invalid) as refused:
-        percent_of(value)
-    assert refused.value.code == "bad_request"
 
 
 @pytest.mark.parametrize(("address", "name"), [

@@ -26,7 +26,7 @@ NEW_NAMES = """
     MAX_RUNNING_PER_USER MAX_VIEWERS_PER_USER STALL_SECONDS
     APP_ENV BIND MONGODB_URI DATA_DIR TRUSTED_PROXIES METRICS_TOKEN LOG_FORMAT LOG_LEVEL AUTO_REGISTER_INTERFACES
     LEASE_SECONDS HEARTBEAT_SECONDS MAX_ATTEMPTS OFFER_SECONDS RESULT_FILE_SIZE_LIMIT OUTPUT_DIR INTERFACE_NETWORKS
-    INTERFACE_MODELS SHARED_DIR POLL_GAP_SECONDS USER_STORAGE_LIMIT USER_FILES_LIMIT USER_UPLOADS_LIMIT
+    INTERFACE_MODELS SHARED_DIR SHARED_DIR_MODE POLL_GAP_SECONDS USER_STORAGE_LIMIT USER_FILES_LIMIT USER_UPLOADS_LIMIT
     UPLOAD_EXPIRES_IN RESULT_KEEP_DAYS
 """.split()
 
@@ -90,6 +90,12 @@ def test_empty_texts_and_spaces_count_as_not_given() -> None:
     assert Settings.parse({declared.name: "  " for declared in SETTINGS}) == Settings.parse({})
 
 
+def test_a_mode_is_octal_as_for_chmod() -> None:
+    assert Settings.parse({}).shared_dir_mode is None
+    assert Settings.parse({"SHARED_DIR_MODE": "2770"}).shared_dir_mode == 0o2770
+    assert Settings.parse({"SHARED_DIR_MODE": "0755"}).shared_dir_mode == 0o755
+
+
 def test_absolute_folders_stay_where_they_are() -> None:
     assert Settings.parse({"DATA_DIR": "/var/lib/hub"}, Path("/srv")).data_dir == Path("/var/lib/hub")
 
@@ -119,6 +125,7 @@ BAD = [
     ("MONGODB_URI", ["localhost:27017", "postgres://x"]),
     ("UPLOAD_URL_PATH", ["../etc", "a//b", ".hidden", "a b", "a?b", "/"]),
     ("LOG_FORMAT", ["xml"]), ("LOG_LEVEL", ["loud"]), ("DATA_DIR", ["a\0b"]),
+    ("SHARED_DIR_MODE", ["775", "0o2770", "rwx", "0800", "07777", "0000", "-770"]),
 ]
 
 

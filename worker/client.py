@@ -122,7 +122,7 @@ class Worker:
         Raises:
             Refused: the hub does not want this worker.
             ValueError: a model has no task function, address or token cannot be right, or there is no such transport.
-            TypeError: a task function cannot be found by another process.
+            TypeError: a task function cannot be found by another process, or a value of `hardware` cannot be told.
         """
         check(url, token)
         if missing := sorted(self.models.keys() - self.functions.keys()):

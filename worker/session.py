@@ -79,7 +79,9 @@ class Session:
 
         Raises:
             Refused: the hub does not want this worker.
+            TypeError: what it says of itself has values that no message can carry.
         """
+        encode(self.hello)  # here, and not again and again in the conversation
         for child in self.children:
             child.start()
             self.free_children.put_nowait(child)

@@ -20,8 +20,9 @@ from tests.handlers.fake_worker import FakeWorker
 from tests.handlers.poll_worker import PollWorker
 from tests.handlers.running import Api, eventually, fine, metadata, one_loop, refused, small_video
 from tests.worker import tasks
-from tests.worker.serving import Turns
+from tests.worker.serving import Brittle, Turns
 from worker.client import Worker
+from worker.errors import Lost
 from worker.polling import PollTransport
 from worker.threads import in_thread
 from worker.transports import WebSocketTransport
@@ -182,6 +183,27 @@ async def test_a_whole_job_by_the_sdk_which_changes_its_transport_in_the_middle(
     worker.drain()
     await asyncio.wait_for(serving, 20)
     assert core.session_of(name) is None
+
+
+async def test_a_word_of_the_sdks_that_is_lost_costs_no_attempt(api: Api, tmp_path: Path) -> None:
+    person, (name, token) = await api.user(), await api.interface()
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    worker = Worker([Model(name=name)], name=name)
+    worker.task(name)(tasks.gate)
+    brittle = Brittle(PollTransport(api.hub.url, token))
+    serving = asyncio.create_task(worker.serve(api.hub.url, token, transport=brittle))
+    core, runner = api.hub.runner.core, api.hub.runner
+    await eventually(lambda: core.session_of(name) is not None)
+    task = await person.create(name, options={"gate": str(gate)})
+    await eventually(lambda: core.tasks[task["id"]].progress > 5)
+    brittle.errors.append(Lost("no answer"))
+    await in_thread(lambda: gate.write_text("go\n"))
+    await eventually(lambda: task["id"] not in runner.shown.open)
+    done = await person.get(f"/api/tasks/{task['id']}")
+    assert (done["state"], done["attempt"], brittle.errors) == ("completed", 1, [])
+    worker.drain()
+    await asyncio.wait_for(serving, 20)
 
 
 async def test_an_answer_that_was_lost_is_given_again_until_it_is_acknowledged(api: Api) -> None:

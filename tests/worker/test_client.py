@@ -66,6 +66,13 @@ async def test_serving_such_a_hub_is_an_error() -> None:
         await worker.serve("localhost:6001", "token")
 
 
+async def test_hardware_that_cannot_be_told_is_an_error_at_once() -> None:
+    worker = Worker([Model("copy")], hardware={"memory": object()})  # type: ignore[dict-item]
+    worker.task("copy")(tasks.copy)
+    with pytest.raises(TypeError):
+        await asyncio.wait_for(worker.serve("http://127.0.0.1:1", "token"), 20)
+
+
 def test_a_function_inside_a_function_is_refused_with_the_way_out() -> None:
     def local(job: Job) -> None:
         """Cannot be found from another process."""

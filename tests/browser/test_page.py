@@ -130,6 +130,28 @@ async def test_cancel_try_again_and_delete(screens: Screens) -> None:
     assert await page.evaluate("document.activeElement.id") == "tasks-title"
 
 
+async def test_a_task_whose_video_was_deleted_stays_and_says_so(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task, video = page.locator(".task"), step(page, "video")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    await task.locator('[data-part="cancel"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_attribute("data-state", "cancelled")
+    await video.locator(".thumb").hover()
+    await video.locator('.thumb [data-part="remove"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(video.locator(".thumb")).to_have_count(0)
+    await task.locator('[data-part="retry"]').click()
+    await expect(task.locator(".problem:visible")).to_contain_text("has been deleted")
+    await page.select_option('[data-part="language"]', "zh-CN")
+    await expect(task.locator(".problem:visible")).to_contain_text("已被删除")
+    screens.expect_complaint("404")
+
+
 async def test_an_earlier_file_is_chosen_again_and_deleted(screens: Screens) -> None:
     page = await screens.open()
     await register(page)

@@ -77,11 +77,28 @@ async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:
     await register(page)
     await page.locator('[data-part="create"]').click()
     await expect(step(page, "video").locator(".problem")).to_have_text("Choose a video first.")
+    await expect(page.locator("#video-file")).to_be_focused()
     await upload(page, "video", VIDEO)
     await expect(step(page, "video").locator(".problem")).to_be_hidden()
     await page.locator('[data-part="create"]').click()
     await expect(step(page, "background").locator(".problem")).to_contain_text("Choose a picture")
     await expect(page.locator(".task")).to_have_count(0)
+
+
+async def test_what_is_missing_is_not_hidden_by_the_header(screens: Screens) -> None:
+    page = await screens.open(width=390)
+    await page.set_viewport_size({"width": 390, "height": 500})
+    await register(page)
+    await page.locator('[data-part="create"]').click()
+    problem = step(page, "video").locator(".problem")
+    await expect(problem).to_be_visible()
+    assert await problem.evaluate(
+        """problem => {
+            const header = document.querySelector(".top").getBoundingClientRect();
+            const { top, bottom } = problem.getBoundingClientRect();
+            return top >= header.bottom && bottom <= innerHeight;
+        }"""
+    )
 
 
 async def test_a_refused_file_is_told_in_the_reader_s_language(screens: Screens) -> None:

@@ -67,6 +67,10 @@ export class Picker extends EventTarget {
     return this.upload?.open ?? false;
   }
 
+  focus() {
+    (this.uploading ? this.parts.cancel : this.parts.file).focus();
+  }
+
   listen() {
     const { file, cancel, more } = this.parts;
     file.addEventListener("change", () => {
@@ -94,7 +98,8 @@ export class Picker extends EventTarget {
 
   /** Start to upload the first of these files, if it may be what is wanted here. */
   take([file, ...others]) {
-    if (!file || this.uploading) return;
+    if (!file) return;
+    if (this.uploading) return this.problem.show("upload.one_at_a_time", { name: file.name });
     const wanted = this.kind === "videos" ? "video/" : "image/";
     const type = typeOf(file);
     if (!type.startsWith(wanted) && type !== "application/octet-stream") {
@@ -182,7 +187,10 @@ export class Picker extends EventTarget {
     const { chosen, parts: at } = this;
     language.fill(this.element);
     this.element.dataset.state = this.uploading ? "uploading" : chosen ? "chosen" : "empty";
+    const held = [at.drop, at.sending].some((part) => part.contains(document.activeElement));
     at.drop.hidden = this.uploading;
+    at.sending.hidden = !this.uploading;
+    if (held) this.focus();
     setText(at.choose, language.t(chosen ? `${this.noun}.another` : `${this.noun}.choose`));
     at.chosen.hidden = !chosen || this.uploading;
     if (chosen) {
@@ -211,7 +219,6 @@ export class Picker extends EventTarget {
   updateUpload() {
     const { upload, parts: at } = this;
     const { language } = this.app;
-    at.sending.hidden = !this.uploading;
     if (!this.uploading) return;
     const waiting = upload.state === "waiting";
     const sending = upload.state === "sending" || waiting;

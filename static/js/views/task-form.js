@@ -78,6 +78,10 @@ export class TaskForm {
     return this.element.elements.kind.value === "color";
   }
 
+  focus() {
+    this.parts.create.focus();
+  }
+
   /** What is ordered, or the line to say it beside and the key of what is missing. */
   order() {
     const { video, background, model } = this;
@@ -105,6 +109,7 @@ export class TaskForm {
     for (const each of [this, this.model]) each.problem.show(null);
     if (missing) {
       at.problem.show(missing);
+      at.focus();
       at.problem.element.scrollIntoView({ block: "nearest" });
       return;
     }
@@ -146,7 +151,7 @@ export class TaskForm {
     color.hidden = !this.plain;
     setText(colorText, this.element.elements.color.value);
     setText(create, language.t(this.busy ? "form.creating" : "form.create"));
-    create.disabled = this.busy;
+    create.setAttribute("aria-disabled", String(this.busy)); // a disabled one would lose the focus
     this.problem.update();
   }
 }

@@ -102,7 +102,9 @@ export class TaskList {
   /** The answer to "earlier": the first page again for its cursor, then one page after the other. */
   async showMore() {
     const { api, tasks } = this.app;
-    this.parts.more.disabled = true;
+    const { more } = this.parts;
+    if (more.ariaDisabled === "true") return;
+    more.ariaDisabled = "true"; // a disabled one would lose the focus
     this.problem.show(null);
     try {
       const before = tasks.size;
@@ -114,7 +116,7 @@ export class TaskList {
     } catch (problem) {
       this.problem.show(problem);
     }
-    this.parts.more.disabled = false;
+    more.ariaDisabled = "false";
     this.updateHead();
   }
 

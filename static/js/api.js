@@ -157,8 +157,10 @@ export class Api {
     return this.request("GET", "/api/models");
   }
 
-  tasks(cursor = null) {
-    return this.request("GET", `/api/tasks?limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+  /** Newest first; `state` asks for those in one state. */
+  tasks({ cursor = null, state = null, limit = 50 } = {}) {
+    const asked = Object.entries({ limit, state, cursor }).filter(([, value]) => value !== null);
+    return this.request("GET", `/api/tasks?${new URLSearchParams(asked)}`);
   }
 
   task(id) {

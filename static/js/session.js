@@ -8,6 +8,7 @@ export class Session extends EventTarget {
     super();
     this.storage = storage;
     this.reason = null;
+    this.email = ""; // whose session has expired here: they will want to sign in again
     this.read();
   }
 
@@ -33,6 +34,7 @@ export class Session extends EventTarget {
   begin({ user, token }) {
     this.saved = { user, token };
     this.reason = null;
+    this.email = "";
     this.storage.setItem(REMEMBERED, JSON.stringify(this.saved));
     this.dispatchEvent(new Event("changed"));
   }
@@ -40,6 +42,7 @@ export class Session extends EventTarget {
   /** `reason` is what to tell at the sign-in page: "expired" or "out_done". */
   end(reason) {
     if (!this.saved) return;
+    this.email = reason === "expired" ? this.user?.email ?? "" : "";
     this.saved = null;
     this.reason = reason;
     this.storage.removeItem(REMEMBERED);

@@ -72,6 +72,22 @@ async def test_wrong_credentials_are_told_in_the_form(screens: Screens) -> None:
     screens.forget_complaints("422")
 
 
+async def test_an_empty_sign_in_is_answered_in_the_language_of_the_page(screens: Screens) -> None:
+    page = await screens.open("en-US")
+    await page.select_option('[data-part="language"]', "zh-CN")
+    problem = page.locator(".sign .problem")
+    for email, said, field in (
+        ("", "请输入电子邮箱。", "#email"), ("nobody", "这不是有效的邮箱地址。", "#email"),
+        ("nobody@example.org", "请输入密码。", "#password"),
+    ):
+        await page.fill("#email", email)
+        await page.keyboard.press("Enter")
+        await expect(problem).to_have_text(said)
+        await expect(page.locator(field)).to_be_focused()
+    await page.select_option('[data-part="language"]', "en")
+    await expect(problem).to_have_text("Please enter your password.")
+
+
 async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:
     page = await screens.open()
     await register(page)
@@ -131,6 +147,7 @@ async def test_a_token_that_is_not_known_leads_back_to_the_front_door(screens: S
     await page.evaluate("""localStorage.setItem("vsh.session", '{"token":"stale","user":{"email":"a@b.c"}}')""")
     await page.reload()
     await expect(page.locator(".sign .note")).to_have_text("Your session has ended. Please sign in again.")
+    await expect(page.locator("#email")).to_have_value("a@b.c")
     assert await page.evaluate('localStorage.getItem("vsh.session")') is None
     screens.forget_complaints("401")
     screens.forget_complaints("closed before the connection is established")

@@ -97,6 +97,11 @@ export class Api {
     return this.request("POST", "/api/auth/logout");
   }
 
+  /** Every token issued before is void then; the answer brings a new one. */
+  changePassword(password, fresh) {
+    return this.request("POST", "/api/auth/password", { password, new_password: fresh });
+  }
+
   me() {
     return this.request("GET", "/api/auth/me");
   }

@@ -8,6 +8,7 @@ export class Session extends EventTarget {
     super();
     this.storage = storage;
     this.reason = null;
+    this.renewing = false;
     this.email = ""; // whose session has expired here: they will want to sign in again
     this.read();
   }
@@ -49,9 +50,20 @@ export class Session extends EventTarget {
     this.dispatchEvent(new Event("changed"));
   }
 
-  /** The hub does not know `token` any more; a newer one is left alone. */
+  /** Take the token that `request` brings. Until then the old one ends nothing, although it may be void already. */
+  async renew(request) {
+    this.renewing = true;
+    try {
+      this.begin(await request());
+    } finally {
+      this.renewing = false;
+    }
+  }
+
+  /** The hub does not know `token` any more; a newer one, perhaps from another tab, is left alone. */
   expire(token) {
-    if (token === this.token) this.end("expired");
+    this.reread();
+    if (token === this.token && !this.renewing) this.end("expired");
   }
 
   /** Another tab has signed in or out. */

@@ -153,6 +153,39 @@ async def test_a_token_that_is_not_known_leads_back_to_the_front_door(screens: S
     screens.forget_complaints("closed before the connection is established")
 
 
+async def test_a_password_is_changed_and_all_tabs_go_on(screens: Screens) -> None:
+    page = await screens.open(width=390)
+    email = await register(page)
+    other = await page.context.new_page()
+    screens.listen(other)
+    await other.goto("/")
+    live = '.live[data-state="live"]'
+    await expect(other.locator(live)).to_have_count(1)
+    await page.locator('[data-part="password"]').click()
+    dialog = page.locator("dialog")
+    await page.keyboard.press("Enter")
+    await expect(dialog.locator(".problem")).to_have_text("Please enter your current password.")
+    await page.fill("#old-password", "not the password")
+    await page.fill("#new-password", "another sentence")
+    await page.keyboard.press("Enter")
+    await expect(dialog.locator(".problem")).to_have_text("The current password is not right.")
+    screens.expect_complaint("401")
+    await page.fill("#old-password", PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_contain_text("Your password is changed.")
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_have_count(0)
+    for tab in (page, other):
+        await expect(tab.locator(live)).to_have_count(1)
+        await expect(tab.locator(".workspace")).to_be_visible()
+    await page.locator('[data-part="signOut"]').click()
+    await page.fill("#email", email)
+    await page.fill("#password", "another sentence")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".workspace")).to_be_visible()
+    screens.forget_complaints("WebSocket")
+
+
 async def test_the_keyboard_alone_is_enough(screens: Screens) -> None:
     page = await screens.open()
     email = await register(page)

@@ -20,10 +20,9 @@ export class Feed {
   /** The hub's snapshot of the newest tasks; what is shown beyond it stays, and is asked for again. */
   begin(items) {
     const whole = items.length < PAGE;
-    this.#stale = new Set(this.tasks.replace(items, whole));
+    Object.assign(this, { done: whole, crowded: false });
     this.#cursor = null;
-    this.done = whole;
-    this.crowded = false;
+    this.#stale = new Set(this.tasks.replace(items, whole));
     return this.#catchUp(whole ? [] : OPEN);
   }
 

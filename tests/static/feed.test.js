@@ -75,6 +75,13 @@ describe("open tasks", () => {
     assert.equal(feed.done, true);
   });
 
+  test("whoever hears of the snapshot finds it said already that there is nothing earlier", async () => {
+    let done;
+    tasks.addEventListener("changed", () => { done = feed.done; });
+    await feed.begin(hub.add(3).snapshot());
+    assert.equal(done, true);
+  });
+
   test("have a bound, and it is said that there are more", async () => {
     hub.add(300, "waiting");
     await feed.begin(hub.snapshot());

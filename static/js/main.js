@@ -58,6 +58,7 @@ function open() {
     if (document.hidden) return;
     live.hurry();
     refresh();
+    for (const list of Object.values(library)) list.refresh();
   }, { signal });
   const timer = setInterval(refresh, REFRESH_MS);
   signal.addEventListener("abort", () => {

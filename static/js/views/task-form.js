@@ -6,6 +6,7 @@ import { ProblemLine } from "./problem.js";
 import { uuid } from "../api.js";
 import { element, html, parts, setText } from "../html.js";
 
+const SLOW_MS = 5_000; // after which it is said that the hub does not answer
 const COLOR = "#00b140";
 const REMEMBERED = { kind: "vsh.kind", color: "vsh.color" }; // in the tab's storage, like the chosen files
 
@@ -117,6 +118,7 @@ export class TaskForm {
     this.busy = true;
     this.key ??= uuid();
     this.update();
+    const slow = setTimeout(() => this.problem.show("form.slow"), SLOW_MS);
     try {
       const task = await api.createTask(order, this.key);
       this.key = null;
@@ -124,8 +126,12 @@ export class TaskForm {
       frame.say(language.t("form.created", { name: task.video.name }));
       this.element.dispatchEvent(new CustomEvent("ordered", { bubbles: true, detail: task.id }));
     } catch (problem) {
-      this.place(problem).problem.show(problem);
+      const at = this.place(problem);
+      if (problem.code === "not_found" && at.gone) at.gone();
+      else at.problem.show(problem);
     } finally {
+      clearTimeout(slow);
+      if (this.problem.problem === "form.slow") this.problem.show(null);
       this.busy = false;
       this.update();
     }

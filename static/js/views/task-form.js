@@ -79,6 +79,7 @@ export class TaskForm {
     return this.element.elements.kind.value === "color";
   }
 
+  /** Where what is missing is no field: the files are still on their way. */
   focus() {
     this.parts.create.focus();
   }
@@ -129,6 +130,7 @@ export class TaskForm {
       const at = this.place(problem);
       if (problem.code === "not_found" && at.gone) at.gone();
       else at.problem.show(problem);
+      at.problem.element.scrollIntoView({ block: "nearest" });
     } finally {
       clearTimeout(slow);
       if (this.problem.problem === "form.slow") this.problem.show(null);

@@ -97,6 +97,11 @@ export class Api {
     return this.request("POST", "/api/auth/logout");
   }
 
+  /** Every token issued before is void then; the answer brings a new one. */
+  changePassword(password, fresh) {
+    return this.request("POST", "/api/auth/password", { password, new_password: fresh });
+  }
+
   me() {
     return this.request("GET", "/api/auth/me");
   }
@@ -157,8 +162,10 @@ export class Api {
     return this.request("GET", "/api/models");
   }
 
-  tasks(cursor = null) {
-    return this.request("GET", `/api/tasks?limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+  /** Newest first; `state` asks for those in one state. */
+  tasks({ cursor = null, state = null, limit = 50 } = {}) {
+    const asked = Object.entries({ limit, state, cursor }).filter(([, value]) => value !== null);
+    return this.request("GET", `/api/tasks?${new URLSearchParams(asked)}`);
   }
 
   task(id) {

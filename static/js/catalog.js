@@ -9,7 +9,7 @@ class Listing extends EventTarget {
   /** Run one request; its problem is kept to be shown, and the next success clears it. */
   async load(request, take) {
     try {
-      take(await request());
+      await take(await request());
       this.known = true;
       this.problem = null;
     } catch (problem) {
@@ -22,6 +22,7 @@ class Listing extends EventTarget {
 /** The user's uploaded files of one kind, newest first. */
 export class Library extends Listing {
   next = null;
+  #changes = 0;
 
   constructor(kind, api) {
     super();
@@ -29,8 +30,11 @@ export class Library extends Listing {
     this.api = api;
   }
 
+  /** The newest ones; asked for again where a file came or went here meanwhile. */
   refresh() {
+    const changes = this.#changes;
     return this.load(() => this.api.media(this.kind), ({ items, next }) => {
+      if (changes !== this.#changes) return this.refresh();
       this.items = items.filter(usable);
       this.next = next;
     });
@@ -45,6 +49,7 @@ export class Library extends Listing {
   }
 
   add(media) {
+    this.#changes += 1;
     this.items = [media, ...this.items.filter((item) => item.id !== media.id)];
     this.dispatchEvent(new Event("changed"));
   }
@@ -55,6 +60,7 @@ export class Library extends Listing {
     } catch (problem) {
       if (problem.code !== "not_found") throw problem;
     }
+    this.#changes += 1;
     this.items = this.items.filter((item) => item.id !== id);
     this.dispatchEvent(new Event("changed"));
   }

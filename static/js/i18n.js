@@ -2,9 +2,14 @@
 // Owns the choice and remembers it. Holds no text itself and never touches the page beyond what it is handed.
 
 import en from "./texts/en.js";
+import enProblems from "./texts/en-problems.js";
 import zh from "./texts/zh-CN.js";
+import zhProblems from "./texts/zh-CN-problems.js";
 
-export const LANGUAGES = { en: { name: "English", texts: en }, "zh-CN": { name: "中文", texts: zh } };
+export const LANGUAGES = {
+  en: { name: "English", texts: { ...en, ...enProblems } },
+  "zh-CN": { name: "中文", texts: { ...zh, ...zhProblems } },
+};
 const REMEMBERED = "vsh.language";
 
 /** The language to start with: the remembered one, else the first preferred one that there is, else English. */
@@ -147,8 +152,7 @@ export class Language extends EventTarget {
   problem(problem) {
     const codes = [...(problem.errors ?? []).map((error) => error.code), problem.code];
     const known = codes.find((code) => this.has(`problem.${code}`));
-    if (known) return this.t(`problem.${known}`);
-    if (problem.code.startsWith("result_")) return this.t("problem.result", { detail: problem.detail });
+    if (known) return this.t(`problem.${known}`, { detail: problem.detail });
     if (problem.code === "network") return this.t("error.network");
     if (problem.code === "unreadable") return this.t("error.unreadable", { status: problem.status });
     return problem.detail || this.t("error.unknown", { code: problem.code });

@@ -2,6 +2,7 @@
 
 import { Api } from "./api.js";
 import { Library, Limits, Models } from "./catalog.js";
+import { Feed } from "./feed.js";
 import { Language } from "./i18n.js";
 import { Live } from "./live.js";
 import { Session } from "./session.js";
@@ -25,6 +26,7 @@ function open() {
   const { signal } = closing;
   const { token } = session;
   const tasks = new Tasks();
+  const feed = new Feed(api, tasks);
   const models = new Models(api);
   const library = { videos: new Library("videos", api), backgrounds: new Library("backgrounds", api) };
   const limits = new Limits(api);
@@ -34,10 +36,10 @@ function open() {
   const refresh = () => {
     if (document.hidden) return;
     models.refresh();
-    if (live.up && tasks.open.length) api.tasks().then(({ items }) => tasks.merge(items), ignore);
+    if (live.up) feed.refresh().catch(ignore);
   };
 
-  live.addEventListener("snapshot", ({ detail }) => { if (detail.topic === live.topic) tasks.replace(detail.snapshot.items); });
+  live.addEventListener("snapshot", ({ detail }) => { if (detail.topic === live.topic) feed.begin(detail.snapshot.items).catch(ignore); });
   live.addEventListener("event", ({ detail }) => { if (detail.topic === live.topic) tasks.apply(detail); });
   // Whether the token is to blame, the API knows: its 401 ends the session; a token that still counts is shown again.
   live.addEventListener("ended", async ({ detail }) => {
@@ -56,6 +58,7 @@ function open() {
     if (document.hidden) return;
     live.hurry();
     refresh();
+    for (const list of Object.values(library)) list.refresh();
   }, { signal });
   const timer = setInterval(refresh, REFRESH_MS);
   signal.addEventListener("abort", () => {
@@ -63,7 +66,7 @@ function open() {
     live.stop();
   });
 
-  const view = new Workspace({ language, session, api, tasks, models, library, limits, live, frame, signal });
+  const view = new Workspace({ language, session, api, tasks, feed, models, library, limits, live, frame, signal });
   models.refresh();
   library.videos.refresh();
   library.backgrounds.refresh();

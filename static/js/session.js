@@ -8,6 +8,8 @@ export class Session extends EventTarget {
     super();
     this.storage = storage;
     this.reason = null;
+    this.renewing = false;
+    this.email = ""; // whose session has expired here: they will want to sign in again
     this.read();
   }
 
@@ -33,6 +35,7 @@ export class Session extends EventTarget {
   begin({ user, token }) {
     this.saved = { user, token };
     this.reason = null;
+    this.email = "";
     this.storage.setItem(REMEMBERED, JSON.stringify(this.saved));
     this.dispatchEvent(new Event("changed"));
   }
@@ -40,15 +43,27 @@ export class Session extends EventTarget {
   /** `reason` is what to tell at the sign-in page: "expired" or "out_done". */
   end(reason) {
     if (!this.saved) return;
+    this.email = reason === "expired" ? this.user?.email ?? "" : "";
     this.saved = null;
     this.reason = reason;
     this.storage.removeItem(REMEMBERED);
     this.dispatchEvent(new Event("changed"));
   }
 
-  /** The hub does not know `token` any more; a newer one is left alone. */
+  /** Take the token that `request` brings. Until then the old one ends nothing, although it may be void already. */
+  async renew(request) {
+    this.renewing = true;
+    try {
+      this.begin(await request());
+    } finally {
+      this.renewing = false;
+    }
+  }
+
+  /** The hub does not know `token` any more; a newer one, perhaps from another tab, is left alone. */
   expire(token) {
-    if (token === this.token) this.end("expired");
+    this.reread();
+    if (token === this.token && !this.renewing) this.end("expired");
   }
 
   /** Another tab has signed in or out. */

@@ -26,25 +26,34 @@ export class Tasks extends EventTarget {
     return this.list().filter((task) => !ENDED.has(task.state));
   }
 
-  /** The hub's whole list: it is the truth, also where it knows less than was shown before a crash. */
-  replace(items) {
+  /**
+   * The hub's newest tasks: they are the truth, also where it knows less than was shown before a crash. Where they are
+   * not the `whole` list, older ones stay; their ids.
+   */
+  replace(items, whole = true) {
     const before = this.#tasks;
-    this.#tasks = new Map(items.map((task) => [task.id, neverBack(task, before.get(task.id))]));
+    const older = whole ? [] : [...before.values()].filter((task) => newestFirst(task, items.at(-1)) > 0);
+    this.#tasks = new Map([...items.map((task) => neverBack(task, before.get(task.id))), ...older].map((task) => [task.id, task]));
     this.#deleted.clear();
     this.known = true;
     this.#tell("replaced");
+    return older.map(({ id }) => id);
   }
 
-  /** Older entries of the list, or any other answers: what is known better stays. */
+  /** Older entries of the list, or any other answers: what is known better stays; new ones are told at once. */
   merge(items) {
-    for (const task of items) this.put(task);
+    let added = false;
+    for (const task of items) {
+      if (this.#tasks.has(task.id)) this.put(task);
+      else added = this.#take(task) || added;
+    }
+    if (added) this.#tell("merged");
   }
 
   /** One whole task; false if that was old news. */
   put(task) {
     const known = this.#tasks.get(task.id);
-    if (this.#deleted.has(task.id) || (known && task.version < known.version)) return false;
-    this.#tasks.set(task.id, neverBack(task, known));
+    if (!this.#take(task)) return false;
     this.#tell("put", task.id, known);
     return true;
   }
@@ -69,6 +78,13 @@ export class Tasks extends EventTarget {
     if (type === "progressed") return this.progress(data);
     if (type === "deleted") return this.remove(data.id);
     return WHOLE.has(type) && this.put(data);
+  }
+
+  #take(task) {
+    const known = this.#tasks.get(task.id);
+    if (this.#deleted.has(task.id) || (known && task.version < known.version)) return false;
+    this.#tasks.set(task.id, neverBack(task, known));
+    return true;
   }
 
   #tell(what, id = null, before = undefined) {

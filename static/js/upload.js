@@ -38,6 +38,27 @@ export function typeOf(file) {
   return file.type || TYPES[extension] || "application/octet-stream";
 }
 
+/** What an upload of this user's is remembered by; after it come the file's name, size and time of its last change. */
+function remembered(api, kind) {
+  return ["vsh.upload", api.session.user?.id, kind, ""].join(":");
+}
+
+/** The name of a file whose upload has begun and not ended, or null. What the hub does not wait for any more is forgotten. */
+export async function unfinished(kind, { api, storage = globalThis.localStorage }) {
+  const start = remembered(api, kind);
+  const keys = Array.from({ length: storage.length }, (_, at) => storage.key(at));
+  for (const key of keys.filter((each) => each.startsWith(start))) {
+    try {
+      const { state } = await api.upload(storage.getItem(key));
+      if (state === "receiving") return key.slice(start.length).split(":").slice(0, -2).join(":");
+    } catch (problem) {
+      if (problem.status !== 404 && problem.status !== 410) return null;
+    }
+    storage.removeItem(key);
+  }
+  return null;
+}
+
 /** Fires "changed" whenever state or progress moved. `kind` is "videos" or "backgrounds". */
 export class Upload extends EventTarget {
   /** `storage` remembers addresses over a reload; `wait(ms)` resolves after a while, `every(ms, run)` gives a stop. */
@@ -58,7 +79,7 @@ export class Upload extends EventTarget {
     this.failures = 0; // in a row
     this.request = null;
     // Who sends what: the same file of the same user goes on where it stopped.
-    this.remembered = ["vsh.upload", api.session.user?.id, kind, file.name, file.size, file.lastModified].join(":");
+    this.remembered = remembered(api, kind) + [file.name, file.size, file.lastModified].join(":");
   }
 
   /** Whether a part of this file is there from before. */

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worker.client import Job, Model, Worker
 
-worker = Worker(models=[Model("gated", alias="Gated")], name="gated")
+worker = Worker(models=[Model("gated", alias="Gated")], name=os.environ.get("WORKER_NAME", "gated"))
 
 
 @worker.task("gated")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
 from tests.browser.steps import choose_color, order, register, step, upload
@@ -130,6 +131,28 @@ async def test_cancel_try_again_and_delete(screens: Screens) -> None:
     assert await page.evaluate("document.activeElement.id") == "tasks-title"
 
 
+async def test_a_task_whose_video_was_deleted_stays_and_says_so(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", LONG_VIDEO)
+    await choose_color(page)
+    await order(page)
+    task, video = page.locator(".task"), step(page, "video")
+    await expect(task).to_have_attribute("data-state", "processing", timeout=WORK_MS)
+    await task.locator('[data-part="cancel"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(task).to_have_attribute("data-state", "cancelled")
+    await video.locator(".thumb").hover()
+    await video.locator('.thumb [data-part="remove"]').click()
+    await page.locator("dialog .danger").click()
+    await expect(video.locator(".thumb")).to_have_count(0)
+    await task.locator('[data-part="retry"]').click()
+    await expect(task.locator(".problem:visible")).to_contain_text("has been deleted")
+    await page.select_option('[data-part="language"]', "zh-CN")
+    await expect(task.locator(".problem:visible")).to_contain_text("已被删除")
+    screens.expect_complaint("404")
+
+
 async def test_an_earlier_file_is_chosen_again_and_deleted(screens: Screens) -> None:
     page = await screens.open()
     await register(page)
@@ -153,6 +176,7 @@ async def test_a_dropped_file_is_uploaded(screens: Screens) -> None:
         """bytes => {
             const carried = new DataTransfer();
             carried.items.add(new File([new Uint8Array(bytes)], "火箭.jpg", { type: "image/jpeg" }));
+            carried.items.add(new File(["x"], "second.jpg", { type: "image/jpeg" }));
             return carried;
         }""",
         list(PICTURE.read_bytes()),
@@ -160,6 +184,53 @@ async def test_a_dropped_file_is_uploaded(screens: Screens) -> None:
     picker = step(page, "background").locator(".picker")
     await picker.dispatch_event("drop", {"dataTransfer": carried})
     await expect(picker.locator(".chosen .name")).to_have_text("火箭.jpg")
+    await expect(picker.locator(".problem")).to_contain_text("Only the first file is taken")
+
+
+async def test_a_file_that_another_tab_deletes_is_not_chosen_any_more(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    other = await page.context.new_page()
+    screens.listen(other)
+    await other.goto("/")
+    deleting, video = step(other, "video"), step(page, "video")
+    await choose_color(page)
+    for how in ("orders", "looks again"):
+        await upload(page, "video", VIDEO)
+        await expect(video.locator(".chosen")).to_be_visible()
+        await other.reload()
+        await deleting.locator(".thumb").hover()
+        await deleting.locator('.thumb [data-part="remove"]').click()
+        await other.locator("dialog .danger").click()
+        await expect(deleting.locator(".thumb")).to_have_count(0)
+        if how == "orders":
+            await page.locator('[data-part="create"]').click()
+        else:
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(video.locator(".problem")).to_have_text(f"“{VIDEO.name}” has been deleted.")
+        await expect(video.locator(".chosen")).to_be_hidden()
+        await expect(video.locator(".thumb")).to_have_count(0)
+    screens.expect_complaint("404")
+
+
+async def test_a_hub_that_does_not_answer_is_told_of(screens: Screens) -> None:
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", VIDEO)
+    await choose_color(page)
+    answers = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await answers.wait()
+        await route.continue_()
+
+    await page.route("**/api/tasks", hold)
+    await page.locator('[data-part="create"]').click()
+    problem = page.locator(".go .problem")
+    await expect(problem).to_contain_text("The hub has not answered yet.", timeout=10_000)
+    answers.set()
+    await expect(page.locator(".task")).to_have_count(1)
+    await expect(problem).to_be_hidden()
 
 
 async def test_two_tabs_show_the_same(screens: Screens) -> None:

@@ -72,11 +72,28 @@ async def test_wrong_credentials_are_told_in_the_form(screens: Screens) -> None:
     screens.forget_complaints("422")
 
 
+async def test_an_empty_sign_in_is_answered_in_the_language_of_the_page(screens: Screens) -> None:
+    page = await screens.open("en-US")
+    await page.select_option('[data-part="language"]', "zh-CN")
+    problem = page.locator(".sign .problem")
+    for email, said, field in (
+        ("", "请输入电子邮箱。", "#email"), ("nobody", "这不是有效的邮箱地址。", "#email"),
+        ("nobody@example.org", "请输入密码。", "#password"),
+    ):
+        await page.fill("#email", email)
+        await page.keyboard.press("Enter")
+        await expect(problem).to_have_text(said)
+        await expect(page.locator(field)).to_be_focused()
+    await page.select_option('[data-part="language"]', "en")
+    await expect(problem).to_have_text("Please enter your password.")
+
+
 async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:
     page = await screens.open()
     await register(page)
     await page.locator('[data-part="create"]').click()
     await expect(step(page, "video").locator(".problem")).to_have_text("Choose a video first.")
+    await expect(page.locator("#video-file")).to_be_focused()
     await upload(page, "video", VIDEO)
     await expect(step(page, "video").locator(".problem")).to_be_hidden()
     await page.locator('[data-part="create"]').click()
@@ -84,12 +101,28 @@ async def test_what_is_missing_is_said_beside_it(screens: Screens) -> None:
     await expect(page.locator(".task")).to_have_count(0)
 
 
+async def test_what_is_missing_is_not_hidden_by_the_header(screens: Screens) -> None:
+    page = await screens.open(width=390)
+    await page.set_viewport_size({"width": 390, "height": 500})
+    await register(page)
+    await page.locator('[data-part="create"]').click()
+    problem = step(page, "video").locator(".problem")
+    await expect(problem).to_be_visible()
+    assert await problem.evaluate(
+        """problem => {
+            const header = document.querySelector(".top").getBoundingClientRect();
+            const { top, bottom } = problem.getBoundingClientRect();
+            return top >= header.bottom && bottom <= innerHeight;
+        }"""
+    )
+
+
 async def test_a_refused_file_is_told_in_the_reader_s_language(screens: Screens) -> None:
     page = await screens.open("zh-CN")
     await register(page)
     fake = {"name": HOSTILE, "mimeType": "video/mp4", "buffer": b"this is no video"}
     await page.set_input_files("#video-file", fake)  # type: ignore[arg-type]
-    await expect(step(page, "video").locator(".problem")).to_contain_text(re.compile("[\u4e00-\u9fff]"))
+    await expect(step(page, "video").locator(".problem")).to_have_text(f"“{HOSTILE}”：这不是可以读取的视频文件。")
     text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
     await page.set_input_files("#video-file", text)  # type: ignore[arg-type]
     await expect(step(page, "video").locator(".problem")).to_have_text("“notes.txt”不是视频。")
@@ -114,9 +147,43 @@ async def test_a_token_that_is_not_known_leads_back_to_the_front_door(screens: S
     await page.evaluate("""localStorage.setItem("vsh.session", '{"token":"stale","user":{"email":"a@b.c"}}')""")
     await page.reload()
     await expect(page.locator(".sign .note")).to_have_text("Your session has ended. Please sign in again.")
+    await expect(page.locator("#email")).to_have_value("a@b.c")
     assert await page.evaluate('localStorage.getItem("vsh.session")') is None
     screens.forget_complaints("401")
     screens.forget_complaints("closed before the connection is established")
+
+
+async def test_a_password_is_changed_and_all_tabs_go_on(screens: Screens) -> None:
+    page = await screens.open(width=390)
+    email = await register(page)
+    other = await page.context.new_page()
+    screens.listen(other)
+    await other.goto("/")
+    live = '.live[data-state="live"]'
+    await expect(other.locator(live)).to_have_count(1)
+    await page.locator('[data-part="password"]').click()
+    dialog = page.locator("dialog")
+    await page.keyboard.press("Enter")
+    await expect(dialog.locator(".problem")).to_have_text("Please enter your current password.")
+    await page.fill("#old-password", "not the password")
+    await page.fill("#new-password", "another sentence")
+    await page.keyboard.press("Enter")
+    await expect(dialog.locator(".problem")).to_have_text("The current password is not right.")
+    screens.expect_complaint("401")
+    await page.fill("#old-password", PASSWORD)
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_contain_text("Your password is changed.")
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_have_count(0)
+    for tab in (page, other):
+        await expect(tab.locator(live)).to_have_count(1)
+        await expect(tab.locator(".workspace")).to_be_visible()
+    await page.locator('[data-part="signOut"]').click()
+    await page.fill("#email", email)
+    await page.fill("#password", "another sentence")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".workspace")).to_be_visible()
+    screens.forget_complaints("WebSocket")
 
 
 async def test_the_keyboard_alone_is_enough(screens: Screens) -> None:

@@ -57,9 +57,12 @@ async def test_a_page_that_is_reloaded_goes_on_with_the_file(screens: Screens, t
     await halfway(page)
     page.on("dialog", lambda dialog: dialog.accept())  # whether the page may be left while it uploads
     await page.reload()
+    unfinished = step(page, "video").locator('[data-part="unfinished"]')
+    await expect(unfinished).to_contain_text("“long.mp4” is not all here yet.")
     await slow(page, -1)
     await page.set_input_files("#video-file", video)
     await expect(step(page, "video").locator(".chosen .name")).to_have_text(video.name)
+    await expect(unfinished).to_be_hidden()
     assert [line.split()[0] for line in said if line.startswith("POST")] == ["POST"]
     first, second = offsets(said)
     assert first == 0 and SIZE // 10 < second < SIZE

@@ -45,6 +45,9 @@ async def test_p18_the_page_tells_place_time_and_reason(screens: Screens, hub: H
 
         await errand(hub, "interface", "pause", "gated")
         await expect(last).to_contain_text("The workers for this model are paused.")
+        await ann.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        gated = ann.locator('.models label:has([value="gated"])')
+        await expect(gated).to_contain_text("Its workers are paused; the task will wait")
         await errand(hub, "interface", "resume", "gated")
         await expect(last).to_contain_text("Number 2 in line")
 

@@ -104,6 +104,39 @@ describe("problems", () => {
 });
 
 describe("session", () => {
+  test("the old token ends nothing while a new one is on its way", async () => {
+    let answer;
+    const renewed = session.renew(() => new Promise((resolve) => { answer = resolve; }));
+    session.expire("TOKEN");
+    assert.equal(session.token, "TOKEN");
+    answer({ user: { email: "ada@example.org" }, token: "NEWER" });
+    await renewed;
+    assert.equal(session.token, "NEWER");
+    session.expire("NEWER");
+    assert.equal(session.token, null);
+  });
+
+  test("a refused change of the password leaves everything as it was", async () => {
+    answers.push(problem(401, { code: "bad_credentials" }));
+    await assert.rejects(session.renew(() => api.changePassword("wrong", "another sentence")), { code: "bad_credentials" });
+    assert.deepEqual(JSON.parse(requests[0].body), { password: "wrong", new_password: "another sentence" });
+    assert.equal(session.token, "TOKEN");
+  });
+
+  test("the refusal of a token that another tab has replaced already ends nothing", () => {
+    session.storage.setItem("vsh.session", '{"token":"NEWER","user":{}}');
+    session.expire("TOKEN");
+    assert.equal(session.token, "NEWER");
+    assert.ok(session.storage.getItem("vsh.session"));
+  });
+
+  test("whose session has expired is known until the next one begins", () => {
+    session.expire("TOKEN");
+    assert.equal(session.email, "ada@example.org");
+    session.begin({ user: {}, token: "NEWER" });
+    assert.equal(session.email, "");
+  });
+
   test("is there again after a reload, and rubbish in the storage is nobody", () => {
     const { storage } = session;
     assert.equal(new Session(storage).token, "TOKEN");

@@ -33,6 +33,16 @@ test("a library holds what can be used, page after page, nothing twice", async (
   assert.equal(library.next, null);
 });
 
+test("an answer that does not know of a file that came meanwhile is not believed", async () => {
+  const api = answering({ items: [], next: null }, { items: [{ id: "a" }], next: null });
+  const library = new Library("videos", api);
+  const refreshed = library.refresh();
+  library.add({ id: "a" });
+  await refreshed;
+  assert.deepEqual(ids(library), ["a"]);
+  assert.equal(api.asked.length, 2);
+});
+
 test("an uploaded file comes first, also when it was there before", () => {
   const library = new Library("videos", answering());
   let told = 0;

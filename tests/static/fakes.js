@@ -160,4 +160,12 @@ export class FakeStorage {
   removeItem(key) {
     this.#items.delete(key);
   }
+
+  get length() {
+    return this.#items.size;
+  }
+
+  key(at) {
+    return [...this.#items.keys()][at];
+  }
 }

@@ -134,6 +134,16 @@ describe("writing", () => {
 });
 
 describe("problems", () => {
+  test("every code that people may come to see has words in both languages", () => {
+    const [shown] = readFileSync(new URL("../../docs/reference/problems.md", import.meta.url), "utf8").split("## Codes in messages");
+    const [, answers] = shown.split("## Codes of HTTP answers");
+    const rows = [...answers.matchAll(/^\| (?:\d+ \| )?`(\w+)`/gm)].map(([, code]) => code);
+    const [, workers] = answers.split("All others come from the worker");
+    const said = [...workers.matchAll(/`(\w+)`/g)].map(([, code]) => code);
+    assert.ok(rows.length > 80 && said.length > 8);
+    assert.deepEqual([...rows, ...said].filter((code) => !speaking("zh").has(`problem.${code}`)), []);
+  });
+
   const say = (tag, problem) => speaking(tag).problem({ errors: [], detail: "", ...problem });
 
   test("the field's code says more than the problem's, our words more than the hub's", () => {

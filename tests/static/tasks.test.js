@@ -114,6 +114,19 @@ describe("the whole list", () => {
     assert.equal(changes.at(-1), "replaced");
   });
 
+  test("keeps older ones where it is only the newest part, and says which", () => {
+    tasks.merge([task("a", 1), task("bb", 1), task("ccc", 1)]);
+    assert.deepEqual(tasks.replace([task("dddd", 1), task("bb", 2)], false), ["a"]);
+    assert.deepEqual(tasks.list().map(({ id }) => id), ["dddd", "bb", "a"]);
+  });
+
+  test("tells of many that are added at once", () => {
+    tasks.put(task("a", 1));
+    changes.length = 0;
+    tasks.merge([task("a", 2), task("bb", 1), task("ccc", 1)]);
+    assert.deepEqual(changes, ["put a", "merged"]);
+  });
+
   test("knows which tasks are open", () => {
     tasks.replace(["waiting", "processing", "completed", "failed", "cancelled"].map((state, index) => task("x".repeat(index + 1), 1, { state })));
     assert.deepEqual(tasks.open.map(({ state }) => state), ["processing", "waiting"]);

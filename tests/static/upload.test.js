@@ -3,7 +3,7 @@ import { beforeEach, describe, test } from "node:test";
 
 import { Api } from "../../static/js/api.js";
 import { Limits } from "../../static/js/catalog.js";
-import { Upload, typeOf } from "../../static/js/upload.js";
+import { Upload, typeOf, unfinished } from "../../static/js/upload.js";
 import { FakeRequest, FakeStorage } from "./fakes.js";
 
 const ADDRESS = "/api/uploads/u1";
@@ -186,6 +186,20 @@ describe("going on", () => {
     await upload.done;
     assert.equal(watch, null);
     assert.deepEqual(states, ["sending 600", "waiting 600", "sending 600", "checking 1000", "ready 1000"]);
+  });
+
+  test("after a reload it is known which file is not all here, and what is gone is forgotten", async () => {
+    const named = (name) => `vsh.upload:ann:videos:${name}:1000:7`;
+    storage.setItem(named("gone.mp4"), "/api/uploads/gone");
+    storage.setItem("vsh.upload:bob:videos:his.mp4:1:2", "/api/uploads/his");
+    storage.setItem("vsh.upload:ann:backgrounds:beach.jpg:1:2", "/api/uploads/beach");
+    storage.setItem(named("12:30 a:b.mp4"), ADDRESS);
+    hub = fakeHub({ GET: [problem(404, "not_found"), [200, { id: "u1", state: "receiving" }]] });
+    const api = new Api({ session, language: { tag: "en" }, fetch: hub.fetch });
+    assert.equal(await unfinished("videos", { api, storage }), "12:30 a:b.mp4");
+    assert.deepEqual(hub.asked.map(({ path }) => path), ["/api/uploads/gone", ADDRESS]);
+    assert.equal(storage.getItem(named("gone.mp4")), null);
+    assert.equal(storage.length, 3);
   });
 
   test("after a reload the same file of the same user goes on", async () => {

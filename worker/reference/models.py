@@ -66,8 +66,8 @@ ENTRIES = (
             name="chroma-key",
             alias="Green screen / 绿幕",
             description="Anything before an evenly lit screen of one strong colour (green, blue). Finds the colour at "
-            "the picture's edge; option key_color names another. Useless without such a screen. / "
-            "适合纯色幕布(绿幕、蓝幕)前的任何物体。自动从画面边缘取色,也可用 key_color 指定。没有幕布时不可用。",
+            "the picture's edge. Useless without such a screen. / "
+            "适合纯色幕布(绿幕、蓝幕)前的任何物体。自动从画面边缘取色。没有幕布时不可用。",
         ),
         lambda options, pictures: ChromaKey(options.key_color, pictures),
     ),

@@ -1,6 +1,8 @@
 // The frame around everything: title, connection state, language, account, and the one view in the middle.
 // Also the page's voice: what is said here is read out by screen readers.
 
+import { icon } from "./icons.js";
+import { changePassword } from "./password.js";
 import { element, html, parts, setText } from "../html.js";
 import { LANGUAGES } from "../i18n.js";
 
@@ -30,7 +32,7 @@ export class Frame {
             </label>
             <a class="admin-link" href="#admin" data-part="admin" data-t="admin.link" hidden></a>
             <div class="account" data-part="account" hidden>
-              <span class="account-name" data-part="user"></span>
+              <button class="account-name" type="button" data-part="password" data-t-title="password.change">${icon("person")}<span data-part="user"></span></button>
               <button class="button quiet" type="button" data-part="signOut" data-t="sign.out"></button>
             </div>
           </div>
@@ -43,6 +45,7 @@ export class Frame {
     this.parts.language.addEventListener("change", () => language.set(this.parts.language.value));
     this.parts.live.addEventListener("click", () => this.again());
     this.parts.signOut.addEventListener("click", () => this.signOut());
+    this.parts.password.addEventListener("click", () => changePassword(this));
     language.addEventListener("changed", () => this.update());
     this.update();
   }

@@ -65,6 +65,10 @@ export class ModelChoice {
     return !TOO_LARGE.has(this.verdicts.get(model.name)?.reason);
   }
 
+  focus() {
+    this.element.querySelector("input")?.focus();
+  }
+
   choose(name) {
     this.wanted = name;
     localStorage.setItem(REMEMBERED, name);
@@ -115,7 +119,8 @@ export class ModelChoice {
     const count = model.workers_ready ?? 0;
     setText(alias, language.own(model.alias || model.name));
     setText(description, language.own(model.description ?? ""));
-    setText(ready, count ? language.t("model.ready", { count, n: language.number(count) }) : language.t("model.none_ready"));
+    const absent = this.verdicts.get(model.name)?.reason === "paused" ? "model.all_paused" : "model.none_ready";
+    setText(ready, count ? language.t("model.ready", { count, n: language.number(count) }) : language.t(absent));
     ready.dataset.ready = String(count > 0);
     row.radio.checked = model.name === chosen;
     row.radio.disabled = !this.fits(model);

@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 import { facts, poster, strip } from "./media.js";
 import { ProblemLine } from "./problem.js";
 import { element, html, parts, setText } from "../html.js";
-import { Upload, typeOf } from "../upload.js";
+import { Upload, typeOf, unfinished } from "../upload.js";
 
 const SHOWN = 6; // earlier files before "show more"
 
@@ -18,6 +18,7 @@ export class Picker extends EventTarget {
     this.chosen = null;
     this.remembered = `vsh.${noun}`; // in the tab's storage, so that a reload does not lose the choice
     this.upload = null;
+    this.unfinished = null; // the name of a file that a reload has interrupted
     this.shown = SHOWN;
     const id = `${noun}-file`;
     this.element = element(html`
@@ -50,6 +51,7 @@ export class Picker extends EventTarget {
           <span class="tick" data-t-title="media.selected">${icon("check")}</span>
           <div class="chosen-strip" role="img" data-t-label="media.strip" data-part="strip" hidden></div>
         </div>
+        <p class="note" data-part="unfinished" hidden></p>
         <div data-part="problem"></div>
         <details class="earlier" data-part="earlier" hidden>
           <summary><span data-t="${noun}.earlier"></span> <span class="count" data-part="count"></span></summary>
@@ -61,10 +63,18 @@ export class Picker extends EventTarget {
     this.problem = new ProblemLine(app.language);
     this.parts.problem.replaceWith(this.problem.element);
     this.listen();
+    unfinished(kind, { api: app.api }).then((name) => {
+      if (!this.uploading) this.unfinished = name;
+      this.updateUpload();
+    });
   }
 
   get uploading() {
     return this.upload?.open ?? false;
+  }
+
+  focus() {
+    (this.uploading ? this.parts.cancel : this.parts.file).focus();
   }
 
   listen() {
@@ -94,7 +104,8 @@ export class Picker extends EventTarget {
 
   /** Start to upload the first of these files, if it may be what is wanted here. */
   take([file, ...others]) {
-    if (!file || this.uploading) return;
+    if (!file) return;
+    if (this.uploading) return this.problem.show("upload.one_at_a_time", { name: file.name });
     const wanted = this.kind === "videos" ? "video/" : "image/";
     const type = typeOf(file);
     if (!type.startsWith(wanted) && type !== "application/octet-stream") {
@@ -105,6 +116,7 @@ export class Picker extends EventTarget {
     const refused = upload.begun ? null : this.app.limits.refuse(file.size);
     if (refused) return this.problem.show(refused.key, { name: file.name, limit: this.quantity(refused) });
     this.problem.show(others.length ? "upload.one_file" : null);
+    this.unfinished = null;
     this.upload = upload;
     this.upload.addEventListener("changed", () => this.moved());
     this.upload.start();
@@ -122,11 +134,13 @@ export class Picker extends EventTarget {
     if (upload.state === "ready") {
       this.upload = null;
       this.library.add(upload.media);
+      const said = this.problem.problem;
       this.choose(upload.media);
+      if (said === "upload.one_file") this.problem.show(said);
       app.frame.say(app.language.t("upload.accepted", { name: upload.media.name }));
     } else if (upload.state === "refused") {
       this.upload = null;
-      this.problem.show(upload.problem);
+      this.problem.show(upload.problem, { name: upload.name });
       app.limits.refresh();
       this.tell();
     } else if (upload.state === "cancelled") {
@@ -141,7 +155,9 @@ export class Picker extends EventTarget {
   listed() {
     const wanted = sessionStorage.getItem(this.remembered);
     const item = !this.chosen && this.library.items.find((each) => each.id === wanted);
+    const { known, next, items } = this.library;
     if (item) this.choose(item);
+    else if (this.chosen && known && !next && !items.some(({ id }) => id === this.chosen.id)) this.lose();
     else this.updateEarlier();
     if (!this.chosen && !this.listedBefore) this.parts.earlier.open = true;
     this.listedBefore = this.library.known;
@@ -155,12 +171,26 @@ export class Picker extends EventTarget {
     this.tell();
   }
 
+  /** What is chosen has been deleted, here or elsewhere. */
+  lose() {
+    const { name } = this.chosen;
+    this.choose(null);
+    this.problem.show("media.gone", { name });
+  }
+
+  /** The hub does not find what is chosen. */
+  gone() {
+    this.lose();
+    this.library.refresh();
+  }
+
   async remove(media) {
     const { language } = this.app;
     if (!await ask(language, language.t("ask.delete_media", { name: media.name }), language.t("ask.yes_delete"))) return;
     try {
+      const chosen = this.chosen?.id === media.id;
       await this.library.remove(media.id);
-      if (this.chosen?.id === media.id) this.choose(null);
+      if (chosen) this.choose(null);
     } catch (problem) {
       this.problem.show(problem);
     }
@@ -182,7 +212,10 @@ export class Picker extends EventTarget {
     const { chosen, parts: at } = this;
     language.fill(this.element);
     this.element.dataset.state = this.uploading ? "uploading" : chosen ? "chosen" : "empty";
+    const held = [at.drop, at.sending].some((part) => part.contains(document.activeElement));
     at.drop.hidden = this.uploading;
+    at.sending.hidden = !this.uploading;
+    if (held) this.focus();
     setText(at.choose, language.t(chosen ? `${this.noun}.another` : `${this.noun}.choose`));
     at.chosen.hidden = !chosen || this.uploading;
     if (chosen) {
@@ -211,7 +244,8 @@ export class Picker extends EventTarget {
   updateUpload() {
     const { upload, parts: at } = this;
     const { language } = this.app;
-    at.sending.hidden = !this.uploading;
+    at.unfinished.hidden = !this.unfinished;
+    setText(at.unfinished, this.unfinished ? language.t("upload.unfinished", { name: this.unfinished }) : "");
     if (!this.uploading) return;
     const waiting = upload.state === "waiting";
     const sending = upload.state === "sending" || waiting;

@@ -13,7 +13,7 @@ export class ProblemLine {
     this.parts = parts(this.element);
   }
 
-  /** `problem` is a Problem, the key of one of our texts with its values, or null for none. */
+  /** `problem` is a Problem (of the file `name`), the key of one of our texts with its values, or null for none. */
   show(problem, values = {}) {
     this.problem = problem;
     this.values = values;
@@ -27,7 +27,9 @@ export class ProblemLine {
   }
 
   words() {
-    const { problem, language } = this;
-    return typeof problem === "string" ? language.t(problem, this.values) : language.problem(problem);
+    const { problem, values, language } = this;
+    if (typeof problem === "string") return language.t(problem, values);
+    const why = language.problem(problem);
+    return values.name ? language.t("upload.refused", { name: values.name, why }) : why;
   }
 }

@@ -42,6 +42,7 @@ export class SignIn {
     this.parts = parts(this.element);
     this.problem = new ProblemLine(language);
     this.parts.problem.replaceWith(this.problem.element);
+    this.parts.email.value = session.email;
     this.parts.other.addEventListener("click", () => this.toggle());
     this.parts.reveal.addEventListener("click", () => this.reveal());
     this.parts.form.addEventListener("submit", (event) => {
@@ -51,7 +52,8 @@ export class SignIn {
   }
 
   shown() {
-    this.parts.email.focus();
+    const { email, password } = this.parts;
+    (email.value ? password : email).focus();
   }
 
   toggle() {
@@ -70,9 +72,23 @@ export class SignIn {
     password.focus();
   }
 
+  /** The first field that cannot be sent so, and the key of what to say; null where there is none. */
+  missing() {
+    const { email, password } = this.parts;
+    if (!email.value.trim()) return { at: email, key: "sign.need_email" };
+    if (!email.validity.valid) return { at: email, key: "problem.invalid_email" };
+    return password.value ? null : { at: password, key: "sign.need_password" };
+  }
+
   async submit() {
-    const { form, email, password, name } = this.parts;
-    if (this.busy || !form.reportValidity()) return;
+    const { email, password, name } = this.parts;
+    if (this.busy) return;
+    const missing = this.missing();
+    if (missing) {
+      this.problem.show(missing.key);
+      missing.at.focus();
+      return;
+    }
     this.busy = true;
     this.problem.show(null);
     this.update();

@@ -6,6 +6,7 @@ import { ProblemLine } from "./problem.js";
 import { uuid } from "../api.js";
 import { element, html, parts, setText } from "../html.js";
 
+const SLOW_MS = 5_000; // after which it is said that the hub does not answer
 const COLOR = "#00b140";
 const REMEMBERED = { kind: "vsh.kind", color: "vsh.color" }; // in the tab's storage, like the chosen files
 
@@ -78,6 +79,11 @@ export class TaskForm {
     return this.element.elements.kind.value === "color";
   }
 
+  /** Where what is missing is no field: the files are still on their way. */
+  focus() {
+    this.parts.create.focus();
+  }
+
   /** What is ordered, or the line to say it beside and the key of what is missing. */
   order() {
     const { video, background, model } = this;
@@ -105,6 +111,7 @@ export class TaskForm {
     for (const each of [this, this.model]) each.problem.show(null);
     if (missing) {
       at.problem.show(missing);
+      at.focus();
       at.problem.element.scrollIntoView({ block: "nearest" });
       return;
     }
@@ -112,6 +119,7 @@ export class TaskForm {
     this.busy = true;
     this.key ??= uuid();
     this.update();
+    const slow = setTimeout(() => this.problem.show("form.slow"), SLOW_MS);
     try {
       const task = await api.createTask(order, this.key);
       this.key = null;
@@ -119,8 +127,13 @@ export class TaskForm {
       frame.say(language.t("form.created", { name: task.video.name }));
       this.element.dispatchEvent(new CustomEvent("ordered", { bubbles: true, detail: task.id }));
     } catch (problem) {
-      this.place(problem).problem.show(problem);
+      const at = this.place(problem);
+      if (problem.code === "not_found" && at.gone) at.gone();
+      else at.problem.show(problem);
+      at.problem.element.scrollIntoView({ block: "nearest" });
     } finally {
+      clearTimeout(slow);
+      if (this.problem.problem === "form.slow") this.problem.show(null);
       this.busy = false;
       this.update();
     }
@@ -146,7 +159,7 @@ export class TaskForm {
     color.hidden = !this.plain;
     setText(colorText, this.element.elements.color.value);
     setText(create, language.t(this.busy ? "form.creating" : "form.create"));
-    create.disabled = this.busy;
+    create.setAttribute("aria-disabled", String(this.busy)); // a disabled one would lose the focus
     this.problem.update();
   }
 }

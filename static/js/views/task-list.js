@@ -4,13 +4,10 @@ import { ProblemLine } from "./problem.js";
 import { TaskRow } from "./task-row.js";
 import { element, html, parts, setText } from "../html.js";
 
-const PAGE = 50;
-
 export class TaskList {
   constructor(app) {
     this.app = app;
     this.rows = new Map();
-    this.earlier = { cursor: null, done: false };
     this.element = element(html`
       <section class="tasks" aria-labelledby="tasks-title">
         <div class="tasks-head">
@@ -60,7 +57,6 @@ export class TaskList {
       row.update(this.app.tasks.get(id), before);
       this.updateHead();
     } else {
-      if (what === "replaced") this.earlier = { cursor: null, done: false };
       this.arrange();
     }
   }
@@ -99,22 +95,17 @@ export class TaskList {
     this.rows.get(id)?.element.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
   }
 
-  /** The answer to "earlier": the first page again for its cursor, then one page after the other. */
   async showMore() {
-    const { api, tasks } = this.app;
-    this.parts.more.disabled = true;
+    const { more } = this.parts;
+    if (more.ariaDisabled === "true") return;
+    more.ariaDisabled = "true"; // a disabled one would lose the focus
     this.problem.show(null);
     try {
-      const before = tasks.size;
-      do {
-        const { items, next } = await api.tasks(this.earlier.cursor);
-        tasks.merge(items);
-        this.earlier = { cursor: next, done: next === null };
-      } while (tasks.size === before && !this.earlier.done);
+      await this.app.feed.more();
     } catch (problem) {
       this.problem.show(problem);
     }
-    this.parts.more.disabled = false;
+    more.ariaDisabled = "false";
     this.updateHead();
   }
 
@@ -125,13 +116,14 @@ export class TaskList {
   }
 
   updateHead() {
-    const { tasks, language } = this.app;
+    const { tasks, feed, language } = this.app;
     const at = this.parts;
     at.loading.hidden = tasks.known;
     at.empty.hidden = !tasks.known || tasks.size > 0;
-    at.more.hidden = tasks.size < PAGE || this.earlier.done;
+    at.more.hidden = !tasks.known || feed.done;
     const count = tasks.open.length;
-    setText(at.summary, count ? language.t("tasks.summary", { count, n: language.number(count) }) : "");
+    const n = `${language.number(count)}${feed.crowded ? "+" : ""}`;
+    setText(at.summary, count ? language.t("tasks.summary", { count, n }) : "");
   }
 
   update() {

@@ -20,7 +20,7 @@ export class TaskRow {
         <div class="task-poster" data-part="poster"></div>
         <div class="task-body">
           <div class="task-head">
-            <h3 class="name" data-part="name"></h3>
+            <h3 class="name" tabindex="-1" data-part="name"></h3>
             <span class="state" data-part="state"></span>
           </div>
           <p class="task-meta muted" data-part="meta"></p>
@@ -77,7 +77,7 @@ export class TaskRow {
     at.name.title = name;
     setText(at.state, language.t(`state.${task.state}`));
     setText(at.meta, language.line(this.meta()));
-    at.meta.title = task.attempt > 1 ? language.t("task.attempt_hint") : "";
+    at.meta.title = this.again ? language.t("task.attempt_hint") : "";
     at.run.hidden = task.state !== "processing";
     at.progress.value = task.progress;
     at.progress.setAttribute("aria-label", language.t("task.progress", { name }));
@@ -87,6 +87,7 @@ export class TaskRow {
     this.previews.update(name);
     this.look();
     this.failure.show(task.state === "failed" && task.problem ? task.problem : null);
+    this.problem.update();
     this.updateButtons(name);
     this.tick();
     this.updateResult(before);
@@ -117,6 +118,7 @@ export class TaskRow {
   updateButtons(name) {
     const { task, parts: at } = this;
     const { language } = this.app;
+    const { activeElement: held } = document;
     const ended = ENDED.has(task.state);
     const done = task.state === "completed" && Boolean(task.result?.video);
     at.show.hidden = at.download.hidden = !done;
@@ -130,6 +132,17 @@ export class TaskRow {
     setText(at.showText, language.t(this.result ? "task.hide" : "task.show"));
     at.show.setAttribute("aria-label", language.t(this.result ? "task.hide_of" : "task.show_of", { name }));
     at.show.setAttribute("aria-expanded", String(this.result !== null));
+    if (held.hidden && this.element.contains(held)) this.focus();
+  }
+
+  /** The button that had the focus is gone; no other one takes its place, or a key pressed twice would undo what was done. */
+  focus() {
+    this.parts.name.focus({ preventScroll: true });
+  }
+
+  /** Whether an attempt before this one came to nothing; while it waits, the count is of what is over. */
+  get again() {
+    return this.task.attempt > 1 && this.task.state !== "waiting";
   }
 
   meta() {
@@ -138,7 +151,7 @@ export class TaskRow {
     return [
       language.own(models.get(task.model)?.alias || task.model),
       task.background ? language.t("task.background", { name: task.background.name }) : task.options?.color && language.t("task.color", { color: task.options.color }),
-      task.attempt > 1 ? language.t("task.attempt", { n: language.number(task.attempt) }) : null,
+      this.again ? language.t("task.attempt", { n: language.number(task.attempt) }) : null,
       task.worker && task.state === "processing" ? language.t("task.worker", { worker: task.worker }) : null,
     ];
   }
@@ -243,8 +256,11 @@ export class TaskRow {
 
   async cancel() {
     const { language, api } = this.app;
-    if (this.task.state === "processing"
-      && !await ask(language, language.t("ask.cancel"), language.t("ask.yes_cancel"))) return;
+    if (this.task.state === "processing") {
+      const sure = await ask(language, language.t("ask.cancel"), language.t("ask.yes_cancel"));
+      if (this.parts.cancel.hidden) return this.focus(); // it has ended while the question was open
+      if (!sure) return;
+    }
     await this.act(() => api.cancelTask(this.task.id));
   }
 
@@ -265,9 +281,15 @@ export class TaskRow {
       if (task?.id) tasks.put(task);
       return true;
     } catch (problem) {
-      if (problem.code === "not_found") tasks.remove(id);
-      else this.problem.show(problem);
+      if (problem.code !== "not_found") this.problem.show(problem);
+      else if (await this.gone()) tasks.remove(id);
+      else this.problem.show("task.input_gone");
       return false;
     }
+  }
+
+  /** Whether it is the task itself that the hub does not find, and not a file that it was made of. */
+  gone() {
+    return this.app.api.task(this.task.id).then(() => false, ({ code }) => code === "not_found");
   }
 }

@@ -34,11 +34,18 @@ export class Workspace {
     if (what === "put" && before && before.state !== task.state) {
       frame.say(language.t("task.said", { name: task.video.name, state: language.t(`state.${task.state}`) }));
     }
-    const running = tasks.list().filter((each) => each.state === "processing");
-    frame.mark(running.length ? language.percent(Math.max(...running.map((each) => each.progress))) : "");
+    this.mark();
+  }
+
+  /** How far the task is that gets done next. */
+  mark() {
+    const { language, tasks, frame } = this.app;
+    const running = tasks.open.filter((task) => task.state === "processing");
+    frame.mark(running.length ? language.percent(Math.max(...running.map((task) => task.progress))) : "");
   }
 
   update() {
+    this.mark();
     this.form.update();
     this.list.update();
   }

@@ -16,7 +16,7 @@ from . import messages, task as moves
 from .effects import Delete, Effect, Publish, Save, Send, Verify
 from .errors import Conflict, Invalid, NotFound
 from .interface import Interface, OfferedModel
-from .media import Facts, Media, Mismatch
+from .media import UNSEEN, Facts, Media, Mismatch
 from .messages import Accept, Bye, Decline, Drain, Failed, Hello, Message, Progress, Renew, Result, Status
 from .offers import Offers
 from .outlook import Outlook, Outlooks
@@ -325,7 +325,7 @@ class Core:
         lease = task.lease
         self.presence.vacate(lease)
         effects = self.work.give_up(task, lease, problem, retryable, now, retry_after)
-        if retryable and problem.code != REFUSED:
+        if retryable and problem.code not in (REFUSED, UNSEEN):
             effects += self.presence.suspect(task, lease, problem, now)
         return effects
 

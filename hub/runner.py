@@ -27,6 +27,7 @@ from .ports import Clock, Store
 from .resuming import ID as LIVE, LiveEnd
 from .task import State, Task
 from .topics import Topic, Topics
+from .verify import look_until_seen
 from .views import Views
 
 T = TypeVar("T")
@@ -345,11 +346,7 @@ class Runner:
 
     async def look(self, effect: Verify) -> None:
         """Have a result verified and tell the core."""
-        try:
-            verdict = await self.ask(lambda: self.verify(effect))
-        except Exception:
-            log.exception("verification_failed", task=effect.task.id)
-            verdict = Mismatch("verification_failed", "the hub could not look into the result")
+        verdict = await look_until_seen(effect, self.verify)
         self.decide(self.core.probed(effect.task.id, effect.lease, verdict, self.clock.now()))
 
     async def tick_forever(self) -> None:

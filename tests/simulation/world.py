@@ -186,6 +186,7 @@ def simulated(world: World) -> Iterator[None]:
     log = Log(world)
     with (
         patch("hub.runner.asyncio", world.loop), patch("hub.runner.log", log), patch("hub.runner.TICK_S", TICK_S),
+        patch("hub.verify.asyncio", world.loop), patch("hub.verify.log", log),
         patch("hub.elsewhere.asyncio", world.loop), patch("hub.elsewhere.log", log),
         patch("hub.elsewhere.LOOK_AGAIN_S", LOOK_AGAIN_S),
         patch("handlers.worker_line.log", log), patch("hub.topics.HISTORY", HISTORY),

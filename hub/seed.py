@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -119,8 +119,13 @@ def read_reply(status: int, body: bytes) -> dict[str, str]:
         raise Refused(f"it answered {status}: {clean(str(message), 500)}")
     return {
         purpose.value: path for word, purpose in FILE_WORDS.items()
-        if isinstance(path := said.get(word), str) and 0 < len(path) <= LONGEST_PATH and "\0" not in path
+        if names_file(path := said.get(word))
     }
+
+
+def names_file(path: Any) -> TypeGuard[str]:
+    """Whether a value can be the path of a file; half a character (a lone surrogate) could not even be stored."""
+    return isinstance(path, str) and 0 < len(path) <= LONGEST_PATH and not re.search("[\0\ud800-\udfff]", path)
 
 
 def read_callback(said: Mapping[str, Any], with_lease: bool) -> Callback:

@@ -165,6 +165,16 @@ async def test_a_refused_task_waits_again(api: Api, service: Service, status: in
     fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
 
 
+async def test_p12_a_path_that_no_database_takes_keeps_nothing_from_being_stored(api: Api, service: Service) -> None:
+    """Half a character in it; the file is looked for in the place that was offered, and the hub takes more orders."""
+    service.reply = lambda order: (200, {"status": "accepted", "compositeVideoPath": "/share/\ud800.mp4"})
+    person, task, _ = await ordered(api, service)
+    await api.hub.runner.carry_out([])
+    assert [job.record.files for job in jobs(api, service).values()] == [{}]
+    assert api.hub.runner.healthy
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
+
+
 async def test_a_service_that_is_not_there_does_not_get_it(api: Api, service: Service) -> None:
     await service.stop()
     person = await api.user()

@@ -41,11 +41,12 @@ async def look_until_seen(effect: Verify, verify: Callable[[Verify], Awaitable[V
         except Exception as error:
             reason = error
         failed += not isinstance(reason, Unavailable)
+        mistake = None if isinstance(reason, HubError | Unseen) else reason
         if failed == LOOKS:
-            log.error("verification_failed", task=effect.task.id, exc_info=reason)
+            log.error("verification_failed", task=effect.task.id, detail=str(reason), exc_info=mistake)
             return Mismatch(UNSEEN, "the hub could not look into the result")
         if not told:
-            log.warning("verification_delayed", task=effect.task.id, exc_info=reason)
+            log.warning("verification_delayed", task=effect.task.id, detail=str(reason), exc_info=mistake)
         told = True
         await asyncio.sleep(PAUSE_S * 5 ** failed)
 
@@ -104,4 +105,5 @@ class Verifier:
         try:
             await self.files.save_previews(media_id, previews)
         except Exception as error:
-            log.warning("previews_not_kept", media=media_id, exc_info=error)
+            mistake = None if isinstance(error, HubError) else error
+            log.warning("previews_not_kept", media=media_id, detail=str(error), exc_info=mistake)

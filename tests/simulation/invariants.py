@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hub.effects import Delete, Effect, Outcome, Publish, Save, Send
-from hub.errors import Unavailable
 from hub.messages import (
     DELETED, PROGRESSED, UPDATED, Assign, Cancel, FailedAck, LeaseLost, Message, Offer, ResultAck, decode, to_worker,
 )
@@ -239,9 +238,7 @@ class Watch:
 
     def heard_warning(self, event: str, facts: dict[str, Any]) -> None:
         """The hub complains: about the database it may, about another hub only where there was one."""
-        if event == "commit_failed" and not facts.get("exc_info"):
-            return
-        if event == "verification_delayed" and isinstance(facts["exc_info"], Unavailable):
+        if event in ("commit_failed", "verification_delayed") and not facts.get("exc_info"):
             return
         if event == "task_moved_elsewhere" and (self.world.disk.late_writes or facts["task"] in self.removed | self.reread):
             return

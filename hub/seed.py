@@ -37,7 +37,7 @@ class Said(StrEnum):
 class SeedJob(Struct, frozen=True):
     """A task that a service has taken: `id` is the lease.
 
-    `files` are the paths that it named when it took the task, `sent` what it has sent to the hub since, both by
+    `files` are the paths that it named when it took the task, `sent` what the hub has of it since, both by
     purpose; `done` is set once it has said that it is completed. Kept in the store, because what a service has said
     once it does not say again to a hub that starts anew.
     """

@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from handlers import worker_seed
+from handlers.shared_files import SharedFiles
 from hub.__main__ import Hub
 from hub.effects import Delete, Save
+from hub.errors import DiskFull
 from hub.interface import Interface, hash_token, new_token
+from hub.media import Media
 from hub.seed import SeedJob
 from tests.handlers import seed_service
 from tests.handlers.running import Api, Place, eventually, fine, metadata, one_loop, running_hub, small_video
@@ -122,6 +126,32 @@ async def test_a_mask_stands_beside_the_result_or_is_left_out(api: Api, service:
         Path(beside(order, "mask.mp4")).write_bytes(mask)
         fine(await service.call(order, "COMPLETED"))
         assert (await state(person, task, "completed"))["result"].keys() == expected
+
+
+@pytest.mark.parametrize("failures", [1, worker_seed.TRIES])
+async def test_a_result_for_which_the_hub_has_no_room_is_taken_later_or_held_against_nobody(
+    api: Api, service: Service, failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_seed, "PAUSE_S", 0)
+    take, full = SharedFiles.take, [DiskFull("no room")] * failures
+
+    async def late(*arguments: Any) -> Media:
+        if full:
+            raise full.pop()
+        return await take(*arguments)
+
+    monkeypatch.setattr(SharedFiles, "take", late)
+    person, task, order = await ordered(api, service)
+    Path(order["foregroundPath"]).write_bytes(small_video())
+    fine(await service.call(order, "COMPLETED"))
+    if failures < worker_seed.TRIES:
+        await state(person, task, "completed")
+    else:
+        await state(person, task, "waiting")
+        assert api.hub.runner.core.tasks[task["id"]].attempts[0].code == "verification_failed"
+        assert service.name not in api.hub.runner.core.roster.failures
+    assert caplog.text.count("seed_result_not_taken") == failures
+    caplog.clear()
 
 
 async def test_a_service_that_works_before_it_answers(api: Api, service: Service) -> None:

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from hub import messages, seed
 from hub.effects import Delete, Effect, Save
-from hub.errors import Conflict, HubError, Invalid, NotFound, TooLarge
+from hub.errors import Conflict, DiskFull, HubError, Invalid, NotFound, TooLarge, Unavailable
 from hub.ids import new_id
 from hub.interface import Interface
-from hub.media import Media, Purpose, compare
+from hub.media import UNSEEN, Media, Purpose, compare
 from hub.messages import PROTOCOL, Accept, Artifact, Assign, Bye, Failed, Hello, Offer, Progress, Renew, Result, Status
 from hub.seed import Callback, Said, SeedJob
 from hub.task import Task
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 ACCEPT_S = 30.0  # seconds in which a service must say whether it takes a task
 MAX_KEPT = 200  # jobs that are looked for when a service comes back: more than it has slots
 MAX_REPLY = 64 * 1024  # bytes of what it says then
+TRIES, PAUSE_S = 3, 1.0  # to take a result that the hub fails to take; each makes the pause five times as long
 REPORT_S = 6 * 3600.0  # seconds after which a task is given up that its service says nothing of, although it is there
 
 
@@ -265,21 +266,28 @@ class SeedService:
                 await runner.carry_out([])  # durable once all before it is
 
     async def collect(self, job: Job) -> None:
-        """Take in the files of a completed task and give the result to the core."""
+        """Take in the files of a completed task and give the result to the core.
+
+        Where the hub itself fails to take them, it tries again, not for ever; a database that is away is waited for.
+        """
         await job.taken.wait()
-        lease = job.record.id
-        if lease not in self.jobs:
-            return
-        try:
-            artifacts = await self.artifacts(job)
-        except HubError as error:
-            code = error.code if error.code == "result_missing" else "result_not_taken"
-            self.say(Failed(lease=lease, code=code, detail=error.detail or error.code))
-        except Exception:
-            log.exception("seed_collect_failed", worker=self.interface.id)
-            self.say(Failed(lease=lease, code="result_not_taken", detail="the hub could not take the result"))
-        else:
-            self.say(Result(lease=lease, artifacts=artifacts))
+        lease, failed = job.record.id, 0
+        while lease in self.jobs:
+            try:
+                return self.say(Result(lease=lease, artifacts=await self.artifacts(job)))
+            except (DiskFull, Unavailable) as error:
+                if self.rooms.runner.healthy:
+                    log.warning("seed_result_not_taken", worker=self.interface.id, lease=lease, detail=str(error))
+                    failed += 1
+            except HubError as error:
+                code = error.code if error.code == "result_missing" else "result_not_taken"
+                return self.say(Failed(lease=lease, code=code, detail=error.detail or error.code))
+            except Exception:
+                log.exception("seed_collect_failed", worker=self.interface.id)
+                failed = TRIES
+            if failed == TRIES:
+                return self.say(Failed(lease=lease, code=UNSEEN, detail="the hub could not take the result"))
+            await asyncio.sleep(PAUSE_S * 5 ** failed)
 
     async def artifacts(self, job: Job) -> list[Artifact]:
         """What was sent to the hub, or else what the service named, or else what lies in the job's place.
@@ -293,6 +301,8 @@ class SeedService:
         if result not in made:
             path = record.files.get(result, str(self.shared.place(record.id)))
             made[result] = artifact_of(await self.shared.take(job.task, Purpose.RESULT, path))
+            if record.id in self.jobs:
+                self.keep(job, sent={**job.record.sent, result: made[result]})
         if mask not in made and mask in record.files:
             try:
                 found = await self.shared.take(job.task, Purpose.MASK, record.files[mask])

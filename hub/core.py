@@ -16,7 +16,7 @@ from . import messages, task as moves
 from .effects import Delete, Effect, Publish, Save, Send, Verify
 from .errors import Conflict, Invalid, NotFound
 from .interface import Interface, OfferedModel
-from .media import Facts, Media, Mismatch
+from .media import UNSEEN, Facts, Media, Mismatch
 from .messages import Accept, Bye, Decline, Drain, Failed, Hello, Message, Progress, Renew, Result, Status
 from .offers import Offers
 from .outlook import Outlook, Outlooks
@@ -334,6 +334,8 @@ class Core:
         lease = task.lease
         self.presence.vacate(lease)
         effects = self.work.give_up(task, lease, problem, retryable, now, retry_after)
+        if problem.code == UNSEEN:
+            return effects
         mild = not retryable or problem.code == REFUSED
         return effects + self.presence.suspect(task, lease, problem.code, now, mild)
 

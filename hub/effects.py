@@ -12,11 +12,16 @@ from .task import Task
 
 
 class Outcome(Enum):
-    """What became of one change: made durable, guard missed (someone else was first), or a unique value is taken."""
+    """What became of one change.
+
+    DONE: made durable. MISSED: its guard did not hold, since somebody else was first. TAKEN: so is a unique value.
+    IMPOSSIBLE: the store can never take it.
+    """
 
     DONE = "done"
     MISSED = "missed"
     TAKEN = "taken"
+    IMPOSSIBLE = "impossible"
 
 
 class Save(Struct, frozen=True):

@@ -6,15 +6,16 @@ Owns the merging of decisions into one commit. Never awaits and never stores: th
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from .effects import Close, Delete, Publish, Save, Send, Verify
-from .messages import Offer
+from .effects import Close, Delete, Outcome, Publish, Save, Send, Verify
+from .errors import Conflict, HubError, Invalid
+from .messages import Message, Offer
 from .task import Task
 
 BATCH = 1000  # decisions that are committed as one
@@ -30,34 +31,53 @@ class Entry(Struct):
     done: asyncio.Future[None]
     keys: set[Key] = field(default_factory=set)
 
+    @property
+    def waits_only(self) -> bool:
+        """Whether nothing is to be done but to tell when everything before is durable and carried out."""
+        return not self.changes and not self.others and not self.done.done()
+
 
 class Unsaid:
-    """What waits in the journal to be said to workers: the number of messages by session."""
+    """What waits in the journal to be said to workers, by session."""
 
     def __init__(self) -> None:
-        self.waiting: Counter[str] = Counter()
+        self.waiting: defaultdict[str, deque[Message]] = defaultdict(deque)
 
-    def ahead(self, entry: Entry, healthy: bool) -> list[Send]:
+    def ahead(self, entry: Entry) -> list[Send]:
         """Take out of a decision the offers that need not wait for the store: an offer promises nothing.
 
-        Who has yet to hear what was decided earlier hears that first; with a store that does not answer, all wait.
+        Who has yet to hear what was decided earlier hears that first.
         """
         offers: list[Send] = []
         others, entry.others = entry.others, []
         for effect in others:
             if isinstance(effect, Send):
-                if healthy and isinstance(effect.message, Offer) and effect.session not in self.waiting:
+                if isinstance(effect.message, Offer) and effect.session not in self.waiting:
                     offers.append(effect)
                     continue
-                self.waiting[effect.session] += 1
+                self.waiting[effect.session].append(effect.message)
             entry.others.append(effect)
         return offers
 
+    def thin(self, entry: Entry) -> list[Send]:
+        """Take out of a decision what must not gather while the store does not answer: its offers are given back.
+
+        They end by themselves and are made anew. What waits to be said already, a worker needs not hear twice.
+        """
+        offers: list[Send] = []
+        others, entry.others = entry.others, []
+        for effect in others:
+            if isinstance(effect, Send) and isinstance(effect.message, Offer):
+                offers.append(effect)
+            elif not isinstance(effect, Send) or effect.message not in self.waiting.get(effect.session, ()):
+                entry.others.append(effect)
+        return offers
+
     def end(self, entry: Entry) -> None:
-        """A decision does not wait any more."""
+        """A decision does not wait any more; they end in the order in which they were made."""
         for effect in entry.others:
             if isinstance(effect, Send):
-                self.waiting[effect.session] -= 1
+                self.waiting[effect.session].popleft()
                 if not self.waiting[effect.session]:
                     del self.waiting[effect.session]
 
@@ -95,16 +115,22 @@ def follows(earlier: Save | Delete | None, change: Save | Delete) -> bool:
     return isinstance(earlier, Save) and earlier.record.version == change.previous
 
 
-def stands(effect: Send | Publish | Verify | Close, lost: set[str]) -> bool:
-    """Whether an effect is true although its decision's changes of the `lost` tasks were refused."""
+def stands(effect: Send | Publish | Verify | Close, lost: Collection[str], leases: Collection[str]) -> bool:
+    """Whether an effect is true although what its decision changed of the `lost` tasks, under `leases`, was refused."""
     match effect:
         case Publish(task=task) | Verify(task=task):
             return task.id not in lost
         case Send(message=message):
-            about: str | None = getattr(message, "task", None)
-            return about not in lost if about is not None else not hasattr(message, "lease")
+            return getattr(message, "task", None) not in lost and getattr(message, "lease", None) not in leases
         case Close():
             return True
+
+
+def refusal(outcomes: Collection[Outcome]) -> HubError:
+    """What whoever made a decision is told whose changes ended so."""
+    if Outcome.IMPOSSIBLE in outcomes:
+        return Invalid("this cannot be stored")
+    return Conflict("somebody else was first", code="taken" if Outcome.TAKEN in outcomes else "conflict")
 
 
 def tasks_in(entries: Sequence[Entry]) -> set[str]:

@@ -98,6 +98,9 @@ PLAYABLE = {  # container -> codec -> pixel formats that every current browser p
 }
 
 
+UNSEEN = "verification_failed"  # the code of a result that the hub itself could not look into
+
+
 class Mismatch(Struct, frozen=True):
     """Why a result is not accepted: a stable `code` and a sentence with both numbers."""
 

@@ -45,6 +45,11 @@ class Offers:
             )))
         return effects
 
+    def stands(self, offer: Send) -> bool:
+        """Whether an offer that was made is still to be answered."""
+        session = self.roster.sessions.get(offer.session)
+        return session is not None and isinstance(offer.message, Offer) and offer.message.offer in session.offers
+
     def take(self, session: WorkerSession, offer_id: str) -> Task | None:
         """The task of an offer that is accepted; None if the offer is over."""
         offer = session.offers.pop(offer_id, None)

@@ -30,11 +30,15 @@ class Pace(Struct):
 
 
 class Pacing:
-    """The paces of all running tasks; `store_s` and `show_s` are the least seconds between two of the same."""
+    """The paces of all running tasks; `store_s` and `show_s` are the least seconds between two of the same.
+
+    `storing` is off while the store does not answer: then what is new stays here, and is not stored again and again.
+    """
 
     def __init__(self, store_s: float, show_s: float) -> None:
         self.store_s = store_s
         self.show_s = show_s
+        self.storing = True
         self.paces: dict[str, Pace] = {}
 
     def begin(self, task: Task, stored_version: int, now: float, began_at: float | None) -> None:
@@ -72,7 +76,7 @@ class Pacing:
         """Store and show what is new in a running task, if it is time."""
         pace = self.paces[task.id]
         effects: list[Effect] = []
-        if task.version > pace.stored_version and now - pace.stored_at >= self.store_s:
+        if self.storing and task.version > pace.stored_version and now - pace.stored_at >= self.store_s:
             effects.append(Save(task, pace.stored_version))
             pace.stored_version, pace.stored_at = task.version, now
         if task.version > pace.shown_version and now - pace.shown_at >= self.show_s:

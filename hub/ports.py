@@ -33,6 +33,7 @@ class Store(Protocol):
 
         Raises:
             Unavailable: the database did not answer; nothing is known about the changes.
+            Exception: anything else: one of them can never be stored; nothing is known about the others.
         """
 
     async def get(self, kind: type[R], id: str) -> R | None: ...

@@ -18,15 +18,16 @@ from .announcer import Announcer
 from .core import Core
 from .effects import Close, Delete, Effect, Outcome, Publish, Save, Send, Verify
 from .elsewhere import OPEN, Elsewhere
-from .errors import Conflict, Unavailable
+from .errors import Unavailable
 from .interface import Interface, OfferedModel
-from .journal import Entry, Key, Unsaid, gather, key, stands
+from .journal import Entry, Key, Unsaid, gather, key, refusal, stands
 from .media import Media, Mismatch
 from .messages import PROGRESSED, UPDATED
 from .ports import Clock, Store
 from .resuming import ID as LIVE, LiveEnd
 from .task import State, Task
 from .topics import Topic, Topics
+from .verify import look_until_seen
 from .views import Views
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ LEARNED = 200  # tasks completed before the start from which it is learned how l
 CLOSE_RESTART = 1012
 FAREWELL_S = 2.0  # how long a stopping hub waits for the database
 PATIENCE_S = 5.0  # how long a request waits for the database before it is told to come back
+TRIES = 3  # of a change by itself, until it counts as one that can never be stored
 
 
 class Connection(Protocol):
@@ -80,6 +82,7 @@ class Runner:
         self.committing: list[Entry] = []
         self.durable: list[tuple[list[Entry], dict[Key, Outcome]]] = []  # the first of these, and what was refused
         self.unsaid = Unsaid()
+        self.offers: list[Send] = []  # made while the store did not answer, for when it does again
         self.elsewhere = Elsewhere(self)
         self.healthy = False
         self.stopping = self.ended = False
@@ -170,7 +173,8 @@ class Runner:
     def decide(self, effects: Sequence[Effect]) -> asyncio.Future[None]:
         """Take in one decision; the future is done once it is durable and carried out.
 
-        Call it in the same turn of the loop as the decision itself, or the order of events is lost.
+        Call it in the same turn of the loop as the decision itself, or the order of events is lost. Decisions that want
+        nothing share a future, so it must not be cancelled.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = Entry([], [], done)
@@ -180,13 +184,17 @@ class Runner:
                 entry.keys.add(key(effect))
             elif not (isinstance(effect, Publish) and effect.type == PROGRESSED and not self.healthy):
                 entry.others.append(effect)
+        if not self.healthy and (offers := self.unsaid.thin(entry)):
+            self.offers = [offer for offer in [*self.offers, *offers] if self.core.offers.stands(offer)]
         if not entry.changes and not self.journal and not self.committing:
             self.release(entry)
-        else:
-            self.journal.append(entry)
-            self.wake.set()
-            for offer in self.unsaid.ahead(entry, self.healthy):
-                self.attempt(offer)
+            return done
+        if entry.waits_only and self.journal and self.journal[-1].waits_only:
+            return self.journal[-1].done
+        self.journal.append(entry)
+        self.wake.set()
+        for offer in self.unsaid.ahead(entry):
+            self.attempt(offer)
         return done
 
     async def carry_out(self, effects: Sequence[Effect]) -> None:
@@ -194,12 +202,15 @@ class Runner:
 
         Raises:
             Conflict: somebody else changed the same record first, or a unique value is taken.
+            Invalid: it can never be stored.
             Unavailable: the database does not answer; the decision may still become durable.
         """
-        try:
-            await asyncio.wait_for(self.decide(effects), PATIENCE_S)
-        except TimeoutError:
-            raise Unavailable("the database does not answer, try again soon") from None
+        done = self.decide(effects)
+        if not done.done():
+            await asyncio.wait({done}, timeout=PATIENCE_S)
+        if not done.done() or done.cancelled():
+            raise Unavailable("the database does not answer, try again soon")
+        done.result()
 
     async def catch_up(self, found: Sequence[Task]) -> list[Task]:
         """Wait until viewers were shown what the store has just said of these tasks; those that were not deleted since.
@@ -235,23 +246,44 @@ class Runner:
                     self.conclude_all()
 
     async def commit(self, changes: list[Save | Delete]) -> dict[Key, Outcome]:
-        """Make changes durable, however often it takes; what was refused comes back by kind and id."""
-        delay = 0.05
+        """Make changes durable, however often it takes; what was refused comes back by kind and id.
+
+        One that can never be stored is searched for, by halves, and left out: it must not stop all others.
+        """
+        delay, tries = 0.05, 0
         while changes:
             try:
                 outcomes = await self.store.commit(changes)
-            except Exception as error:  # whatever it is, nothing may ever be committed again without this duty
+            except Unavailable as error:
                 if self.healthy:
-                    log.error("commit_failed", detail=str(error), exc_info=not isinstance(error, Unavailable))
-                self.healthy = False
-                await asyncio.sleep(delay)
-                delay = min(2.0, delay * 2)
-                continue
-            if not self.healthy:
-                log.info("database_is_back")
-            self.healthy = True
-            return {key(c): o for c, o in zip(changes, outcomes, strict=True) if o is not Outcome.DONE}
+                    log.error("commit_failed", detail=str(error))
+                self.answers(False)
+            except Exception as error:  # whatever it is, nothing may ever be committed again without this duty
+                if not tries:
+                    log.error("commit_failed", detail=str(error), changes=len(changes), exc_info=len(changes) == 1)
+                if half := len(changes) // 2:
+                    return await self.commit(changes[:half]) | await self.commit(changes[half:])
+                tries += 1
+                if tries == TRIES:
+                    kind, id = key(changes[0])
+                    log.error("change_left_out", kind=kind.__name__, id=id)
+                    self.answers(True)
+                    return {(kind, id): Outcome.IMPOSSIBLE}
+            else:
+                self.answers(True)
+                return {key(c): o for c, o in zip(changes, outcomes, strict=True) if o is not Outcome.DONE}
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)
         return {}
+
+    def answers(self, healthy: bool) -> None:
+        """The store answers, or not: then progress stays with the core, and offers wait, while they stand."""
+        if healthy and not self.healthy:
+            log.info("database_is_back")
+        self.healthy = self.core.work.pacing.storing = healthy
+        if healthy and self.offers:
+            offers, self.offers = self.offers, []
+            self.decide([offer for offer in offers if self.core.offers.stands(offer)])
 
     def conclude_all(self) -> None:
         """Conclude the batches whose commits have ended, in their order."""
@@ -267,12 +299,13 @@ class Runner:
         self.unsaid.end(entry)
         lost = {k: refused[k] for k in entry.keys if k in refused}
         if lost and not entry.done.done():
-            code = "taken" if Outcome.TAKEN in lost.values() else "conflict"
-            entry.done.set_exception(Conflict("somebody else was first", code=code))
+            entry.done.set_exception(refusal(lost.values()))
             entry.done.exception()
         tasks = {id for kind, id in lost if kind is Task}
         if tasks:
-            entry.others = [effect for effect in entry.others if stands(effect, tasks)]
+            known = [self.shown.open[id].lease for id in tasks & self.shown.open.keys()]
+            leases = {lease.id for lease in known if lease is not None}
+            entry.others = [effect for effect in entry.others if stands(effect, tasks, leases)]
         self.release(entry)
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
@@ -345,17 +378,14 @@ class Runner:
 
     async def look(self, effect: Verify) -> None:
         """Have a result verified and tell the core."""
-        try:
-            verdict = await self.ask(lambda: self.verify(effect))
-        except Exception:
-            log.exception("verification_failed", task=effect.task.id)
-            verdict = Mismatch("verification_failed", "the hub could not look into the result")
+        verdict = await look_until_seen(effect, self.verify)
         self.decide(self.core.probed(effect.task.id, effect.lease, verdict, self.clock.now()))
 
     async def tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self.decide(self.core.tick(self.clock.now()) + self.announcer.look())
+                effects = self.core.tick(self.clock.now())
+                self.decide(effects + self.announcer.look() if self.healthy else effects)
             except Exception:  # without this duty no lease would ever end again
                 log.exception("tick_failed")

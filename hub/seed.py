@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct, field
@@ -42,7 +42,7 @@ class Said(StrEnum):
 class SeedJob(Struct, frozen=True):
     """A task that a service has taken: `id` is the lease.
 
-    `files` are the paths that it named when it took the task, `sent` what it has sent to the hub since, both by
+    `files` are the paths that it named when it took the task, `sent` what the hub has of it since, both by
     purpose; `done` is set once it has said that it is completed. Kept in the store, because what a service has said
     once it does not say again to a hub that starts anew.
     """
@@ -124,7 +124,7 @@ def read_reply(status: int, body: bytes) -> dict[str, str]:
         raise Refused(f"it answered {status}: {clean(str(message), 500)}")
     return {
         purpose.value: path for word, purpose in FILE_WORDS.items()
-        if isinstance(path := said.get(word), str) and 0 < len(path) <= LONGEST_PATH and "\0" not in path
+        if names_file(path := said.get(word))
     }
 
 
@@ -151,6 +151,11 @@ def read_said(content_type: str, body: bytes) -> dict[str, Any]:
 def whole(text: str) -> str:
     """A text with a question mark in the place of each half of a character."""
     return text.encode("utf-8", "replace").decode()
+
+
+def names_file(path: Any) -> TypeGuard[str]:
+    """Whether a value can be the path of a file; half a character (a lone surrogate) could not even be stored."""
+    return isinstance(path, str) and 0 < len(path) <= LONGEST_PATH and not re.search("[\0\ud800-\udfff]", path)
 
 
 def read_callback(said: Mapping[str, Any], with_lease: bool) -> Callback:

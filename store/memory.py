@@ -9,12 +9,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import bson
+
 from hub.effects import Delete, Outcome, Save
 from hub.errors import Unavailable
 
 from .documents import KINDS, WRITER, Index, to_document, to_filter, to_record
 
 R = TypeVar("R")
+LARGEST = 16 * 1024 * 1024  # bytes of a document in MongoDB
 
 
 class MemoryStore:
@@ -39,6 +42,8 @@ class MemoryStore:
         kind = type(change.record)
         documents = self.collections[kind]
         document = {**to_document(change.record), WRITER: self.writer}
+        if len(bson.encode(document)) > LARGEST:  # which raises what the driver does
+            raise ValueError("a document has at most 16 MiB")
         stored = documents.get(document["_id"])
         version = stored["version"] if stored is not None else 0
         if version != change.previous:

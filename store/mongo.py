@@ -34,6 +34,7 @@ ABREAST, PORTION = 3, 64  # portions of a commit that are written at the same ti
 PATIENCE_S = 4.5  # seconds for one call, the wait for its turn included
 BUILD_S = 600.0  # seconds for one index
 DUPLICATE_KEY, INDEX_NOT_FOUND = 11000, 27
+NEVER = {2, 15, 10334, 17419, 17420}  # what the server says of a document that is too large, or nested too deep
 ORDER = list(KINDS)
 CLIENT_OPTIONS: dict[str, Any] = {
     "maxPoolSize": 32, "timeoutMS": 4000, "serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000,
@@ -158,8 +159,12 @@ class MongoStore:
         except BulkWriteError as error:
             details: Any = error.details or {}
             failures = details.get("writeErrors", [])
-            if not failures or any(failure["code"] != DUPLICATE_KEY for failure in failures):
-                raise Unavailable(f"the database refused a write: {failures or details}") from error
+            codes = {failure["code"] for failure in failures}
+            if codes & NEVER:
+                raise ValueError(f"the database takes no such document (code {min(codes & NEVER)})") from None
+            if codes != {DUPLICATE_KEY}:
+                why = str(failures[0] if failures else details)[:500]
+                raise Unavailable(f"the database refused a write: {why}") from error
             taken = {failure["index"] for failure in failures}
         return await self.look_again(kind, changes, taken)
 

@@ -30,7 +30,8 @@ from .worker import OLDER_ATTEMPT, mark_of
 DATABASE = "chaos"
 MISTAKES = re.compile(  # events that the hub and the SDK log only where they have a mistake
     r'"event": "(request_failed|duty_failed|pusher_failed|effect_failed|tick_failed|verification_failed|'
-    r'seed_order_failed|seed_collect_failed|task_moved_elsewhere|attempt_broke|Uncaught[^"]*)"|^Traceback|"exception": '
+    r'seed_order_failed|seed_collect_failed|task_moved_elsewhere|attempt_broke|change_left_out|Uncaught[^"]*)"|'
+    r'^Traceback|"exception": '
 )
 
 

@@ -172,6 +172,7 @@ async def test_what_was_not_acknowledged_is_sent_again_under_another_id(api: Api
 
 @pytest.mark.parametrize("answer", [
     (200, b""), (200, b"{"), (200, b"[]"), (200, b'{"messages": [{"type": "sing"}]}'), (200, b'{"ack": "x"}'),
+    (200, b'{"messages": [{"type": "drain", "reason": "\\ud800"}]}'),
     (200, b"[" * 100_000), (200, b" " * (LONGEST_ANSWER + 1)), (201, b"{}"), (500, b"{}"),
 ])
 async def test_answers_that_make_no_sense_change_nothing(api: Api, answer: Answer) -> None:

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from handlers import worker_seed
+from handlers.shared_files import SharedFiles
+from hub.errors import DiskFull
+from hub.media import Media
 from hub.seed import SeedJob
 from tests.handlers import seed_service
 from tests.handlers.running import Api, Place, eventually, fine, metadata, one_loop, running_hub, small_video
@@ -160,6 +164,32 @@ async def test_a_mask_that_is_too_large_is_left_out(place: Place) -> None:
         api.close()
 
 
+@pytest.mark.parametrize("failures", [1, worker_seed.TRIES])
+async def test_a_result_for_which_the_hub_has_no_room_is_taken_later_or_held_against_nobody(
+    api: Api, service: Service, failures: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_seed, "PAUSE_S", 0)
+    take, full = SharedFiles.take, [DiskFull("no room")] * failures
+
+    async def late(*arguments: Any) -> Media:
+        if full:
+            raise full.pop()
+        return await take(*arguments)
+
+    monkeypatch.setattr(SharedFiles, "take", late)
+    person, task, order = await ordered(api, service)
+    Path(order["foregroundPath"]).write_bytes(small_video())
+    fine(await service.call(order, "COMPLETED"))
+    if failures < worker_seed.TRIES:
+        await state(person, task, "completed")
+    else:
+        await state(person, task, "waiting")
+        assert api.hub.runner.core.tasks[task["id"]].attempts[0].code == "verification_failed"
+        assert service.name not in api.hub.runner.core.presence.suspicions.failures
+    assert caplog.text.count("seed_result_not_taken") == failures
+    caplog.clear()
+
+
 async def test_a_service_that_works_before_it_answers(api: Api, service: Service) -> None:
     """Some do everything within the POST: the callbacks come before the word that the task is taken."""
     person = await api.user()
@@ -198,6 +228,16 @@ async def test_a_refused_task_waits_again(api: Api, service: Service, status: in
     assert (left.attempt, [each.code for each in left.attempts]) == (0, ["refused"])
     assert service.name in api.hub.runner.core.dispatcher.left_out[task["id"]]
     assert not jobs(api, service)
+    fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
+
+
+async def test_p12_a_path_that_no_database_takes_keeps_nothing_from_being_stored(api: Api, service: Service) -> None:
+    """Half a character in it; the file is looked for in the place that was offered, and the hub takes more orders."""
+    service.reply = lambda order: (200, {"status": "accepted", "compositeVideoPath": "/share/\ud800.mp4"})
+    person, task, _ = await ordered(api, service)
+    await api.hub.runner.carry_out([])
+    assert [job.record.files for job in jobs(api, service).values()] == [{}]
+    assert api.hub.runner.healthy
     fine(await person("POST", f"/api/tasks/{task['id']}/cancel"))
 
 

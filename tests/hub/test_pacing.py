@@ -74,6 +74,16 @@ def test_what_viewers_cannot_see_does_not_swallow_what_they_have_yet_to_see(paci
     assert effects == ["Publish"]
 
 
+def test_what_is_new_while_the_store_does_not_answer_is_stored_once_when_it_does(pacing: Pacing) -> None:
+    pacing.storing, task = False, running()
+    for second in range(1, 100):
+        task, effects = step(pacing, task, START + second, progress=float(second))
+        assert effects == ["Publish"]
+    assert pacing.stored_version(task) == 2, "so whatever ends it now knows what it replaces"
+    pacing.storing = True
+    assert pacing.due(task, START + 100) == [Save(task, 2)]
+
+
 def test_a_task_that_is_not_known_is_stored_as_it_is(pacing: Pacing) -> None:
     assert pacing.stored_version(a_task("other", version=7)) == 7
     assert pacing.seconds("other", START) is None

@@ -267,6 +267,30 @@ async def test_a_refused_task_does_not_hide_what_happened_to_the_others(
     caplog.clear()
 
 
+async def test_a_refused_task_does_not_hide_from_others_that_their_leases_are_over(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One tick ends the leases of two workers; another hub has cancelled the task of one."""
+    one, two = await stage.join("w1"), await stage.join("w2")
+    await assigned(stage, one, "task-1", "w1")
+    session = stage.core.session_of("w2")
+    assert session is not None
+    session.warm = "m"
+    await assigned(stage, two, "task-2", "w2")
+    stored = await stage.store.get(Task, "task-1")
+    assert stored is not None
+    cancelled = replace(stored, state=State.CANCELLED, lease=None, version=stored.version + 1)
+    await stage.store.elsewhere().commit([Save(cancelled, stored.version)])
+    while stage.core.tasks["task-2"].lease is not None:
+        stage.clock.time += 1
+        done = stage.runner.decide(stage.core.tick(stage.clock.now()))
+    with pytest.raises(Conflict):
+        await done
+    await stage.settled()
+    assert ("LeaseLost" in one.kinds, "LeaseLost" in two.kinds) == (False, True)
+    caplog.clear()
+
+
 async def test_a_unique_value_that_is_taken_is_a_conflict_of_its_own(stage: Stage) -> None:
     """Two requests with one Idempotency-Key at once: one task; nothing is logged, since nothing is wrong."""
     transport, watcher = await stage.join(slots=4), stage.watch()

@@ -9,12 +9,12 @@ import pytest
 
 from hub import runner as running
 from hub.effects import Save
-from hub.errors import Unavailable
+from hub.errors import Conflict, Invalid, Unavailable
 from hub.interface import OfferedModel
-from hub.messages import ASSIGNED, CREATED, RELEASED, Accept, Offer, Progress
+from hub.messages import ASSIGNED, CREATED, RELEASED, Accept, Offer, Progress, Renew
 from hub.task import Lease, State, Task
 
-from .stage import Stage, decided
+from .stage import Stage, assigned, decided
 from .world import RULES, START, a_task
 
 
@@ -150,8 +150,69 @@ async def test_p12_progress_is_not_kept_for_later_while_the_store_is_away(
     async with asyncio.timeout(5):
         await asyncio.gather(decision, last)
     assert watcher.types == [CREATED]
+    await stage.runner.decide(stage.core.tick(stage.clock.now()))
     stored = await stage.store.get(Task, "task-1")
-    assert stored is not None and stored.progress == 99
+    assert stored is not None and stored.progress == 99, "the last of it is stored with the next tick"
+    caplog.clear()
+
+
+async def test_p14_the_journal_does_not_grow_with_the_time_for_which_the_store_is_away(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An hour in which a worker reports, asks, and says again what it must hear is over, and slots are free."""
+    await stage.runner.start()
+    transport = await stage.join(slots=8)
+    assign = await assigned(stage, transport)
+    stage.store.away = True
+    waiting, ended = decided(stage, "task-2"), stage.runner.decide([])
+    while stage.runner.healthy:
+        await asyncio.sleep(0)
+    sizes = []
+    for second in range(3600):
+        stage.clock.time += 1
+        stage.say(Progress(lease=assign.lease, phase="segment", progress=second / 36))
+        stage.say(Renew(lease=assign.lease))
+        stage.say(Renew(lease="long over"))
+        stage.runner.decide(stage.core.tick(stage.clock.time))
+        sizes.append(sum(1 + len(entry.changes) + len(entry.others) for entry in stage.runner.journal))
+    assert sizes[-1] == sizes[60] < 10 and len(stage.runner.offers) == 1
+    assert not ended.done(), "nor is anything told as carried out"
+    stage.store.away = False
+    async with asyncio.timeout(5):
+        await waiting
+        await stage.runner.decide([])
+    assert transport.kinds.count("LeaseLost") == 1
+    offers = [message.task for message in transport.written if isinstance(message, Offer)]
+    assert offers == ["task-1", "task-2", "task-2"], "one before that was known, and the one that stands"
+    caplog.clear()
+
+
+async def test_p12_who_waits_for_others_is_not_told_of_their_conflicts(stage: Stage) -> None:
+    await stage.runner.start()
+    await stage.join()
+    stage.store.hold()
+    first = stage.runner.decide([Save(OfferedModel("other", "", "", 9), 8)])
+    await stage.store.entered.wait()
+    waiting = [stage.runner.decide([]) for _ in range(3)]
+    assert not any(each.done() for each in waiting)
+    stage.store.open.set()
+    with pytest.raises(Conflict):
+        await first
+    await asyncio.gather(*waiting)
+
+
+async def test_p12_who_gives_up_waiting_leaves_the_others_waiting(
+    stage: Stage, patience: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.runner.start()
+    await stage.join()
+    stage.store.away = True
+    decision, waiting = decided(stage), stage.runner.decide([])
+    with pytest.raises(Unavailable):
+        await stage.runner.carry_out([])
+    stage.store.away = False
+    async with asyncio.timeout(5):
+        await asyncio.gather(decision, waiting)
     caplog.clear()
 
 
@@ -196,6 +257,56 @@ async def test_a_commit_whose_answer_was_lost_is_not_a_conflict(
     stage.store.open.set()
     async with asyncio.timeout(5):
         await decision
+    caplog.clear()
+
+
+# --- what can never be stored
+
+
+async def test_a_change_that_can_never_be_stored_keeps_no_other_from_it(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    transport, watcher = await stage.join(slots=64), stage.watch()
+    stage.store.hold()
+    decisions = [decided(stage, "first")]
+    await stage.store.entered.wait()
+    decisions += [decided(stage, f"task-{number:02}") for number in range(20)]
+    bad = decided(stage, "task-bad", message="half a character: \ud800")
+    decisions += [decided(stage, f"task-{number:02}") for number in range(20, 40)]
+    stage.store.open.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*decisions)
+        with pytest.raises(Invalid):
+            await bad
+    stage.runner.check_ready()
+    await stage.settled()
+    assert [event.data["id"] for event in await watcher.see(*[CREATED] * 41)] == [
+        "first", *(f"task-{number:02}" for number in range(40)),
+    ]
+    assert "task-bad" not in stage.core.tasks and len(stage.core.tasks) == 41
+    offer = next(each for each in transport.written if isinstance(each, Offer) and each.task == "task-bad")
+    await stage.say(Accept(offer=offer.offer))
+    assert "Assign" not in transport.kinds, "what was offered of it is over"
+    assert "change_left_out" in caplog.text and "id='task-bad'" in caplog.text
+    caplog.clear()
+
+
+async def test_a_task_is_as_it_is_stored_after_a_change_of_it_that_can_never_be(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    transport = await stage.join()
+    assign = await assigned(stage, transport)
+    stage.clock.time += RULES.save_every_s
+    with pytest.raises(Invalid):
+        await stage.say(Progress(lease=assign.lease, phase="segment", progress=50.0, message="\udfff"))
+    await stage.settled()
+    assert stage.core.tasks["task-1"].progress == 0.0
+    stage.clock.time += RULES.save_every_s
+    await stage.say(Progress(lease=assign.lease, phase="segment", progress=60.0))
+    stored = await stage.store.get(Task, "task-1")
+    assert stored is not None and stored.progress == 60.0
     caplog.clear()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from hub import verify
 from hub.presence import CLOSE_REPLACED
 from hub.effects import Close, Publish, Save, Send
 from hub.errors import Unavailable
+from hub.interface import register
 from hub.messages import ASSIGNED, COMPLETED, CREATED, DELETED, PROGRESSED, RELEASED, UPDATED, Cancel, Progress, Result
 from hub.task import State, Task
 
 from .stage import Stage, Transport, assigned, submit
-from .world import ARTIFACT, NO_MATCH, a_result, a_task
+from .world import ARTIFACT, NO_MATCH, RULES, START, a_result, a_task
 
 
 # --- what viewers see
@@ -98,28 +100,55 @@ async def test_a_result_that_does_not_match_is_released(stage: Stage) -> None:
     assert transport.kinds[-2:] == ["Problem", "ResultAck"]
 
 
-async def test_p12_a_lost_database_while_looking_into_a_result_costs_no_attempt(stage: Stage) -> None:
-    transport = await stage.join()
-    assign = await assigned(stage, transport)
-    watcher = stage.watch()
-    await stage.store.commit([Save(a_result(version=1), 0)])
-    stage.verdicts = [Unavailable("away"), Unavailable("away"), [a_result(version=2)]]
-    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
-    await watcher.see(COMPLETED)
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks into a result follow each other without a pause."""
+    monkeypatch.setattr(verify, "PAUSE_S", 0)
 
 
-async def test_a_look_that_breaks_is_logged_and_costs_an_attempt(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+async def test_p12_a_lost_database_while_looking_into_a_result_costs_no_attempt(
+    stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = await stage.join()
     assign = await assigned(stage, transport)
     watcher = stage.watch()
-    stage.verdicts = [RuntimeError("a bug")]
+    await stage.store.commit([Save(a_result(version=1), 0)])
+    stage.verdicts = [*[Unavailable("away")] * 100, [a_result(version=2)]]
     stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
-    await watcher.see(RELEASED)
-    assert stage.core.tasks["task-1"].attempts[0].code == "verification_failed"
-    assert "verification_failed" in caplog.text
+    await watcher.see(COMPLETED)
+    assert caplog.text.count("verification_delayed") == 1, "said once, however often it is tried"
     caplog.clear()
+
+
+async def test_a_result_that_could_not_be_looked_into_at_first_is_accepted(
+    stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = await stage.join()
+    assign = await assigned(stage, transport)
+    watcher = stage.watch()
+    await stage.store.commit([Save(a_result(version=1), 0)])
+    stage.verdicts = [*[RuntimeError("a bug")] * (verify.LOOKS - 1), [a_result(version=2)]]
+    stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+    await watcher.see(COMPLETED)
+    caplog.clear()
+
+
+async def test_a_result_that_can_never_be_looked_into_holds_its_task_not_for_ever_and_blames_no_worker(
+    stage: Stage, at_once: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.core.know(register("w1", "token", START), START)
+    transport = await stage.join()
+    for number in range(RULES.suspect_after):
+        stage.clock.time += 1
+        assign = await assigned(stage, transport, f"task-{number}")
+        stage.verdicts = [RuntimeError("a bug")] * verify.LOOKS
+        await stage.say(Result(lease=assign.lease, artifacts=[ARTIFACT]))
+        await stage.settled()
+        assert stage.core.tasks[f"task-{number}"].attempts[0].code == "verification_failed"
+    assert caplog.text.count("verification_failed") == RULES.suspect_after
+    caplog.clear()
+    session = stage.core.session_of("w1")
+    assert session is not None and not session.paused
 
 
 async def test_a_result_for_a_task_that_another_process_has_moved_changes_nothing(

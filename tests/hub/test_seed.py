@@ -28,6 +28,12 @@ def test_a_service_takes_a_task_and_names_its_files() -> None:
     assert read_reply(200, json.dumps({"status": "accepted", "maskVideoPath": "x" * 5000}).encode()) == {}
 
 
+@pytest.mark.parametrize("path", ["/s/\ud800.mp4", "/s/\udfff", "\udc80"])
+def test_a_path_with_half_a_character_is_none(path: str) -> None:
+    """It passes as JSON, and nobody could store it."""
+    assert read_reply(200, json.dumps({"status": "accepted", "compositeVideoPath": path}).encode()) == {}
+
+
 @pytest.mark.parametrize(("status", "body", "why"), [
     (200, b'{"status": "fail", "message": "no\\nGPU"}', "200: no GPU"), (200, b'{"error": "full"}', "full"),
     (503, b'{"status": "accepted"}', "503"), (200, b"", "without a JSON object"), (200, b"[1]", "without"),

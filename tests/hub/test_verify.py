@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from msgspec.structs import replace as changed
 
 from hub.effects import Save, Verify
-from hub.errors import HubError, MediaRefused, Unavailable
+from hub.errors import DiskFull, HubError, MediaRefused, Unavailable
 from hub.media import Facts, Media, Mismatch, Previews, Purpose
 from hub.messages import Artifact
-from hub.verify import Verifier
+from hub.verify import Unseen, Verifier
 from store.files import Files
 from store.memory import MemoryStore
 
@@ -111,10 +111,27 @@ async def test_a_bad_mask_spoils_the_result(room: Room) -> None:
     assert await room.refusal(ARTIFACT, MASK_ARTIFACT) == "result_frames"
 
 
-async def test_p12_a_probe_or_store_that_cannot_answer_now_is_no_verdict(room: Room) -> None:
-    room.found[Purpose.RESULT] = Unavailable("stopping")
-    with pytest.raises(Unavailable):
+@pytest.mark.parametrize("failure", [Unavailable("it does not start"), DiskFull("no room")])
+async def test_a_probe_that_does_not_work_is_no_verdict(room: Room, failure: HubError) -> None:
+    room.found[Purpose.RESULT] = failure
+    with pytest.raises(Unseen):
         await room.look(ARTIFACT)
+
+
+@pytest.mark.parametrize("failure", [DiskFull("no room"), Unavailable("the disk does not take the bytes")])
+async def test_a_result_is_good_without_its_poster(
+    room: Room, failure: HubError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(media_id: str, previews: Previews) -> None:
+        raise failure
+
+    monkeypatch.setattr(room.files, "save_previews", full)
+    assert await room.look(ARTIFACT) == [replace(UPLOAD, facts=FACTS, name="holiday-result.mp4", version=2)]
+    assert "previews_not_kept" in caplog.text
+    caplog.clear()
+
+
+async def test_p12_a_store_that_cannot_answer_now_is_no_verdict(room: Room) -> None:
     room.store.away = True
     with pytest.raises(Unavailable):
         await room.verifier(Verify(a_task(), "lease-1", (ARTIFACT,)))

@@ -240,7 +240,7 @@ class Watch:
 
     def heard_warning(self, event: str, facts: dict[str, Any]) -> None:
         """The hub complains: about the database it may, about another hub only where there was one."""
-        if event == "commit_failed" and not facts.get("exc_info"):
+        if event in ("commit_failed", "verification_delayed") and not facts.get("exc_info"):
             return
         if event == "task_moved_elsewhere" and (self.world.disk.late_writes or facts["task"] in self.removed | self.reread):
             return

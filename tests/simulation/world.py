@@ -187,6 +187,7 @@ def simulated(world: World) -> Iterator[None]:
     log = Log(world)
     with (
         patch("hub.runner.asyncio", world.loop), patch("hub.runner.log", log), patch("hub.runner.TICK_S", TICK_S),
+        patch("hub.verify.asyncio", world.loop), patch("hub.verify.log", log),
         patch("hub.elsewhere.asyncio", world.loop), patch("hub.elsewhere.log", log),
         patch("hub.elsewhere.LOOK_AGAIN_S", LOOK_AGAIN_S), patch("hub.dispatcher.AVOID_S", AVOID_S),
         patch("hub.workload.LONGEST_REFUSAL_S", LONGEST_REFUSAL_S),

@@ -72,6 +72,25 @@ async def test_what_was_saved_comes_back_whole(store: Store) -> None:
         assert await store.get(type(record), record.id) == record
 
 
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "changed"])
+@pytest.mark.parametrize("changes", [
+    {"message": "half a character: \ud800"}, {"priority": 2**63}, {"options": {"a\0b": 1}}, {"message": "x" * 2**24},
+], ids=["surrogate", "integer", "name", "size"])
+async def test_what_can_never_be_stored_is_not_taken_for_a_store_that_is_away(
+    store: Store, changes: dict[str, Any], stored: bool
+) -> None:
+    """Nor is anything else kept from being stored by it, then."""
+    task, other = a_task(), a_task()
+    if stored:
+        await store.commit([Save(task, 0)])
+    bad = Save(replace(task, version=task.version + stored, **changes), int(stored))
+    with pytest.raises(Exception) as refusal:
+        await store.commit([Save(other, 0), bad])
+    assert not isinstance(refusal.value, Unavailable)
+    assert await store.commit([Save(other, 0)]) == [Outcome.DONE]
+    assert await store.get(Task, task.id) == (task if stored else None)
+
+
 async def test_p6_a_change_is_made_only_if_nobody_was_first(store: Store) -> None:
     task = a_task()
     await store.commit([Save(task, 0)])

@@ -1,5 +1,5 @@
 // What admins see of the hub: numbers, interface services, tasks. Owns when it is asked for and what was answered.
-// Fires "changed". Never draws.
+// Fires "changed", and "refused" when the one who asks is no admin any more. Never draws.
 
 const EVERY_MS = 2_000;
 const LISTS = {
@@ -54,8 +54,14 @@ export class Admin extends EventTarget {
       Object.assign(this, { stats, services, tasks: tasks.items, problem: null });
     } catch (problem) {
       this.problem = problem;
+      if (problem.status === 403) this.#refused();
     }
     this.dispatchEvent(new Event("changed"));
+  }
+
+  #refused() {
+    this.stop();
+    this.dispatchEvent(new Event("refused"));
   }
 
   async #all(path) {

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
-from tests.browser.steps import PASSWORD, choose_color, errand, order, register, upload
+from tests.browser.steps import choose_color, errand, order, register, sign_in, upload
 
 pytestmark = pytest.mark.browser
-
-
-async def sign_in(screens: Screens, email: str, **look: Any) -> Page:
-    """Somebody who has an account, at the workspace."""
-    page = await screens.open(**look)
-    await page.fill("#email", email)
-    await page.fill("#password", PASSWORD)
-    await page.locator('.sign [data-part="submit"]').click()
-    await expect(page.locator('.live[data-state="live"]')).to_be_visible()
-    return page
 
 
 async def test_an_admin_sees_services_and_tasks_and_acts_on_them(screens: Screens, hub: HubProcess) -> None:

@@ -68,6 +68,18 @@ describe("what an admin sees", () => {
     assert.equal(admin.problem, null);
   });
 
+  test("is not asked for any more by one who is no admin, and that is told", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi({ "/api/admin/stats": Object.assign(new Error("no"), { status: 403 }) });
+    const admin = new Admin(api, { timers: clock });
+    let told = 0;
+    admin.addEventListener("refused", () => { told += 1; });
+    admin.start();
+    await settled();
+    assert.equal(told, 1);
+    assert.equal(clock.waiting, 0);
+  });
+
   test("all pages of services are read", async () => {
     const pages = (path) => (path.includes("cursor=a%20b") ? { items: [2], next: null } : { items: [1], next: "a b" });
     const admin = new Admin(fakeApi({ "/api/admin/interfaces": pages }));

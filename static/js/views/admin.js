@@ -7,7 +7,8 @@ import { Admin } from "../admin.js";
 import { element, html, parts, setText } from "../html.js";
 
 export class AdminPage {
-  constructor({ language, api }) {
+  /** `refused` is called when the hub says that this is no admin. */
+  constructor({ language, api, refused }) {
     this.language = language;
     this.admin = new Admin(api, { visible: () => !document.hidden });
     this.element = element(html`
@@ -27,6 +28,7 @@ export class AdminPage {
     this.sections = [new AdminServices(app), new AdminTasks(app)];
     this.element.append(...this.sections.map((section) => section.element));
     this.admin.addEventListener("changed", () => this.changed());
+    this.admin.addEventListener("refused", refused);
     this.shownProblem = null;
   }
 

@@ -4,6 +4,8 @@ import { describe, test } from "node:test";
 import { Admin } from "../../static/js/admin.js";
 import { FakeClock } from "./fakes.js";
 
+const ROUND = 5; // requests for everything that is shown
+
 /** An API whose answers a test gives by path; what was asked is in `asked`. */
 function fakeApi(answers = {}) {
   const asked = [];
@@ -28,14 +30,14 @@ describe("what an admin sees", () => {
     const admin = new Admin(api, { timers: clock });
     admin.start();
     await settled();
-    assert.equal(api.asked.length, 3);
+    assert.equal(api.asked.length, ROUND);
     clock.pass(2000);
     await settled();
-    assert.equal(api.asked.length, 6);
+    assert.equal(api.asked.length, 2 * ROUND);
     admin.stop();
     clock.pass(10_000);
     await settled();
-    assert.equal(api.asked.length, 6);
+    assert.equal(api.asked.length, 2 * ROUND);
     assert.equal(clock.waiting, 0);
   });
 
@@ -50,7 +52,7 @@ describe("what an admin sees", () => {
     visible = true;
     clock.pass(2000);
     await settled();
-    assert.equal(api.asked.length, 3);
+    assert.equal(api.asked.length, ROUND);
     admin.stop();
   });
 
@@ -87,6 +89,38 @@ describe("what an admin sees", () => {
     assert.deepEqual(admin.services, [1, 2]);
   });
 
+  test("a list is shown a step at a time, and says whether there is more", async () => {
+    const all = Array.from({ length: 260 }, (_, number) => number);
+    const pages = (path) => {
+      const asked = new URLSearchParams(path.split("?")[1]);
+      const [from, limit] = [Number(asked.get("cursor") ?? 0), Number(asked.get("limit"))];
+      return { items: all.slice(from, from + limit), next: from + limit < all.length ? String(from + limit) : null };
+    };
+    const admin = new Admin(fakeApi({ "/api/tasks/admin/pending": pages, "/api/admin/tasks": pages }));
+    await admin.refresh();
+    assert.deepEqual([admin.tasks.length, admin.more.tasks], [50, true]);
+    for (const shown of [100, 150, 200, 250]) {
+      await admin.showMore("tasks");
+      assert.deepEqual([admin.tasks.length, admin.more.tasks], [shown, true]);
+    }
+    await admin.showMore("tasks");
+    assert.deepEqual([admin.tasks, admin.more.tasks], [all, false]);
+    await admin.show("all");
+    assert.deepEqual([admin.tasks.length, admin.more.tasks], [50, true]);
+  });
+
+  test("an answer that a newer one overtook is dropped", async () => {
+    let answerLate;
+    const late = new Promise((resolve) => { answerLate = resolve; });
+    const answers = [late, { items: ["new"], next: null }];
+    const admin = new Admin(fakeApi({ "/api/tasks/admin/pending": () => answers.shift() }));
+    const first = admin.refresh();
+    await admin.refresh();
+    answerLate({ items: ["old"], next: null });
+    await first;
+    assert.deepEqual(admin.tasks, ["new"]);
+  });
+
   test("another list is shown, and an answer to the one before is dropped", async () => {
     let answerLate;
     const late = new Promise((resolve) => { answerLate = resolve; });
@@ -99,7 +133,7 @@ describe("what an admin sees", () => {
     await admin.show("failed");
     answerLate({ items: ["late"], next: null });
     await first;
-    assert.deepEqual(admin.tasks, ["/api/admin/tasks?limit=50&state=failed"]);
+    assert.deepEqual(admin.tasks, ["/api/admin/tasks?state=failed&limit=50"]);
   });
 });
 
@@ -111,6 +145,7 @@ test("what an admin does is sent, and shown at once", async () => {
   await admin.remove("box 1");
   await admin.move("7", "requeue");
   await admin.add({ name: "new" });
+  await admin.changeUser("8", { disabled: true });
   const done = api.asked.filter(([method]) => method !== "GET");
   assert.deepEqual(done, [
     ["PATCH", "/api/admin/interfaces/box%201", { paused: true }],
@@ -118,6 +153,7 @@ test("what an admin does is sent, and shown at once", async () => {
     ["DELETE", "/api/admin/interfaces/box%201", undefined],
     ["POST", "/api/admin/tasks/7/requeue", undefined],
     ["POST", "/api/admin/interfaces", { name: "new" }],
+    ["PATCH", "/api/admin/users/8", { disabled: true }],
   ]);
-  assert.equal(api.asked.length - done.length, 15);
+  assert.equal(api.asked.length - done.length, done.length * ROUND);
 });

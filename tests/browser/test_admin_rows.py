@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
-from tests.browser.steps import choose_color, errand, order, register, sign_in, upload
+from tests.browser.steps import (
+    choose_color, choose_model, errand, order, register, sign_in, upload, worker_process,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -194,6 +197,31 @@ async def test_a_long_list_says_so_and_shows_more(screens: Screens, hub: HubProc
     await expect(section.locator(".admin-row button").nth(50)).to_be_focused()
     await someone.evaluate(CANCEL_ALL)
     await page.locator('[data-key="local"] [data-do="resume"]').click()
+
+
+async def test_a_worker_that_is_to_finish_and_leave_is_at_work_until_it_has_left(
+    screens: Screens, hub: HubProcess, tmp_path: Path,
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("40")
+    async with worker_process(hub, "leaver", "steady_worker", TARGET=str(target), SHOWN=str(tmp_path / "shown")):
+        page = await admin_page(screens, hub)
+        row = page.locator('[data-key="leaver"]')
+        await expect(row.locator(".state")).to_have_text("Ready")
+        someone = await screens.open()
+        await register(someone)
+        await upload(someone, "video", MEDIA / "man-webcam.mp4")
+        await choose_color(someone)
+        await choose_model(someone, "steady")
+        await order(someone)
+        await expect(row.locator("progress")).to_be_visible()
+        await row.locator('[data-do="drain"]').click()
+        await expect(row.locator(".state")).to_have_text("Finishing")
+        await expect(row).to_contain_text("1 of 1 slots in use")
+        target.write_text("100")
+        await expect(row.locator(".state")).to_have_text("Offline", timeout=30_000)
+        await expect(someone.locator(".task")).to_have_attribute("data-state", "completed")
+        await remove(page, "leaver")
 
 
 async def test_users_are_promoted_and_shut_out(screens: Screens, hub: HubProcess) -> None:

@@ -2,6 +2,7 @@
 // Fires "changed", and "refused" when the one who asks is no admin any more. Never draws.
 
 const EVERY_MS = 2_000;
+const SLOW_ROUNDS = 5; // models and users are asked for only once in so many rounds
 const STEP = 50; // rows of a list at first, and more with each step
 const LARGEST_PAGE = 200; // of what the hub answers at once
 const LISTS = {
@@ -26,6 +27,7 @@ export class Admin extends EventTarget {
   #round = 0;
   #asked = 0;
   #answered = 0;
+  #underway = 0;
 
   /** `visible` says whether anybody looks; `timers` has set and clear, as of the page. */
   constructor(api, { visible = () => true, timers = { set: (...timer) => setTimeout(...timer), clear: (id) => clearTimeout(id) } } = {}) {
@@ -36,7 +38,7 @@ export class Admin extends EventTarget {
   /** Ask now, and every two seconds until `stop`. */
   start() {
     this.stop();
-    this.#next();
+    this.#next(0);
   }
 
   stop() {
@@ -44,23 +46,29 @@ export class Admin extends EventTarget {
     this.timers.clear(this.#timer);
   }
 
-  async #next() {
+  async #next(times) {
     const round = this.#round;
-    if (this.visible()) await this.refresh();
-    if (round === this.#round) this.#timer = this.timers.set(() => this.#next(), EVERY_MS);
+    const visible = this.visible();
+    const all = times % SLOW_ROUNDS === 0;
+    if (visible && (all || !this.#underway)) await this.refresh(all); // what was asked for with an act must not be overtaken
+    if (round === this.#round) this.#timer = this.timers.set(() => this.#next(visible ? times + 1 : 0), EVERY_MS);
   }
 
-  /** Ask for everything that is shown; an answer that was overtaken by another one or another choice is dropped. */
-  async refresh() {
+  /**
+   * Ask for what is shown, `all` of it or only what changes quickly; an answer that was overtaken by another one or by
+   * another choice is dropped.
+   */
+  async refresh(all = true) {
     const { list } = this;
     const number = this.#asked += 1;
+    this.#underway += 1;
     try {
       const [stats, services, models, tasks, users] = await Promise.all([
         this.api.request("GET", "/api/admin/stats"),
         this.#items("/api/admin/interfaces?"),
-        this.api.request("GET", "/api/admin/models"),
+        all ? this.api.request("GET", "/api/admin/models") : { items: this.models },
         this.#items(LISTS[list], this.#wanted.tasks),
-        this.#items("/api/admin/users?", this.#wanted.users),
+        all ? this.#items("/api/admin/users?", this.#wanted.users) : { items: this.users, more: this.more.users },
       ]);
       if (list !== this.list || number < this.#answered) return;
       this.#answered = number;
@@ -71,6 +79,8 @@ export class Admin extends EventTarget {
     } catch (problem) {
       this.problem = problem;
       if (problem.status === 403) this.#refused();
+    } finally {
+      this.#underway -= 1;
     }
     this.dispatchEvent(new Event("changed"));
   }

@@ -190,7 +190,7 @@ async def test_a_long_list_says_so_and_shows_more(screens: Screens, hub: HubProc
     await someone.evaluate(ORDER_MORE)
     section = page.locator('[aria-labelledby="all-tasks-title"]')
     await expect(section.locator(".admin-more")).to_contain_text("50 of 55 are shown")
-    await expect(page.locator('[aria-labelledby="models-title"]')).to_contain_text("55 waiting")
+    await expect(page.locator('[aria-labelledby="models-title"]')).to_contain_text("55 waiting", timeout=15_000)
     await section.locator('[data-part="more"]').click()
     await expect(section.locator(".admin-row")).to_have_count(55)
     await expect(section.locator(".admin-more")).to_be_hidden()

@@ -36,6 +36,15 @@ async def skip(page: Page) -> None:
     await expect(page.locator("main")).to_be_focused()
 
 
+async def test_every_page_has_one_title(screens: Screens, hub: HubProcess) -> None:
+    title = (await screens.open()).get_by_role("heading", level=1)
+    await expect(title).to_have_text("Give your video a new background")
+    page = await at_the_admin_page(screens, hub)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Administration")
+    await page.locator(".admin-link").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Video Segmentation Hub")
+
+
 async def test_skipping_to_the_content_keeps_the_page(screens: Screens, hub: HubProcess) -> None:
     page = await at_the_admin_page(screens, hub)
     await page.locator(".admin-add summary").click()

@@ -5,6 +5,7 @@ import { Admin } from "../../static/js/admin.js";
 import { FakeClock } from "./fakes.js";
 
 const ROUND = 5; // requests for everything that is shown
+const QUICK = 3; // and for what changes quickly
 
 /** An API whose answers a test gives by path; what was asked is in `asked`. */
 function fakeApi(answers = {}) {
@@ -33,11 +34,16 @@ describe("what an admin sees", () => {
     assert.equal(api.asked.length, ROUND);
     clock.pass(2000);
     await settled();
-    assert.equal(api.asked.length, 2 * ROUND);
+    assert.equal(api.asked.length, ROUND + QUICK);
+    for (let round = 0; round < 4; round += 1) {
+      clock.pass(2000);
+      await settled();
+    }
+    assert.equal(api.asked.length, 2 * ROUND + 4 * QUICK);
     admin.stop();
     clock.pass(10_000);
     await settled();
-    assert.equal(api.asked.length, 2 * ROUND);
+    assert.equal(api.asked.length, 2 * ROUND + 4 * QUICK);
     assert.equal(clock.waiting, 0);
   });
 
@@ -119,6 +125,24 @@ describe("what an admin sees", () => {
     answerLate({ items: ["old"], next: null });
     await first;
     assert.deepEqual(admin.tasks, ["new"]);
+  });
+
+  test("what was asked for with an act is not overtaken by a round", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi();
+    const admin = new Admin(api, { timers: clock });
+    admin.start();
+    await settled();
+    let answerLate;
+    api.answers["/api/admin/users"] = () => new Promise((resolve) => { answerLate = resolve; });
+    const acted = admin.changeUser("8", { role: "admin" });
+    await settled();
+    clock.pass(2000);
+    await settled();
+    answerLate({ items: [{ id: "8", role: "admin" }], next: null });
+    await acted;
+    assert.deepEqual(admin.users, [{ id: "8", role: "admin" }]);
+    admin.stop();
   });
 
   test("another list is shown, and an answer to the one before is dropped", async () => {

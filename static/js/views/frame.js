@@ -35,6 +35,7 @@ export class Frame {
             </div>
           </div>
         </header>
+        <h1 class="unseen" data-part="title" data-t="app.name"></h1>
         <main id="main" tabindex="-1" data-part="main"></main>
         <div class="unseen" role="status" aria-live="polite" data-part="voice"></div>
       </div>`);
@@ -55,6 +56,7 @@ export class Frame {
     if (desk !== this.desk) desk?.live.addEventListener("state", () => { if (this.desk === desk) this.tellLive(); });
     this.desk = desk;
     this.parts.main.replaceChildren(view.element);
+    this.parts.title.hidden = view.element.querySelector("h1") !== null;
     this.update();
     if (!first) this.parts.main.focus({ preventScroll: true });
     view.shown?.();

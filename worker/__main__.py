@@ -44,7 +44,7 @@ def main(
 ) -> None:
     """Replace video backgrounds for the hub at URL until told to stop.
 
-    Exits with 0 when it was told to stop, and with 2 when the hub does not want this worker.
+    Exits with 0 when it was told to stop, by a signal or by the hub, and with 2 when the hub does not want this worker.
     """
     token = read_secret(token_file, "WORKER_TOKEN")
     if not token:

@@ -63,7 +63,6 @@ class Worker:
         self.hardware = dict(hardware or {"cpus": os.cpu_count(), "system": platform.system()})
         self.functions: dict[str, TaskFunction] = {}
         self.session: Session | None = None
-        self.draining: asyncio.Task[None] | None = None
         self.last_moment: asyncio.TimerHandle | None = None
 
     def task(self, *names: str) -> Callable[[TaskFunction], TaskFunction]:
@@ -94,7 +93,7 @@ class Worker:
         return register
 
     def run(self, url: str, token: str, *, transport: Way = "auto", drain_s: float = DRAIN_S) -> None:
-        """Serve the hub at `url` until SIGINT or SIGTERM; exits with code 2 when the hub refuses this worker.
+        """Serve the hub at `url` until SIGINT, SIGTERM or its `drain`; exits with code 2 when it refuses this worker.
 
         The same where address or token cannot be right: both with one line in the log.
 
@@ -117,7 +116,7 @@ class Worker:
     async def serve(
         self, url: str, token: str, *, transport: Way = "auto", signals: bool = False, drain_s: float = DRAIN_S,
     ) -> None:
-        """Serve the hub until `stop` or `drain` is called, in a running event loop.
+        """Serve the hub until `stop` or `drain` is called or the hub asks to leave, in a running event loop.
 
         Raises:
             Refused: the hub does not want this worker.
@@ -144,10 +143,9 @@ class Worker:
         try:
             await self.session.run()
         finally:
-            if self.draining is not None and self.last_moment is not None:
-                self.draining.cancel()
+            if self.last_moment is not None:
                 self.last_moment.cancel()
-            self.draining = None
+            self.last_moment = None
             await way.close()
 
     def drain(self, seconds: float = DRAIN_S) -> None:
@@ -157,12 +155,12 @@ class Worker:
         """
         if self.session is None:
             return
-        if self.draining is not None or seconds <= 0:
+        if self.last_moment is not None or seconds <= 0:
             self.stop()
             return
         log.info("draining", running=len(self.session.works), at_most_s=seconds)
-        self.draining = asyncio.create_task(self.session.drain())
         self.last_moment = asyncio.get_running_loop().call_later(seconds, self.stop)
+        self.session.drain()
 
     def stop(self) -> None:
         """End the running jobs, say goodbye to the hub and let `serve` return."""

@@ -67,7 +67,7 @@ class Session:
         self.session_id = ""
         self.connected = False
         self.come_back_after = 0.0
-        self.draining = False
+        self.draining: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event()
         self.settled = asyncio.Event()
         self.left = asyncio.Event()
@@ -75,7 +75,7 @@ class Session:
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until `stopping` is set.
+        """Serve until `stopping` is set, which `drain` does too, for the hub or for whoever runs this worker.
 
         Raises:
             Refused: the hub does not want this worker.
@@ -97,14 +97,19 @@ class Session:
         finally:
             connecting.cancel()
             stopping.cancel()
+            if self.draining is not None:
+                self.draining.cancel()
             await asyncio.gather(connecting, stopping, *self.busy, return_exceptions=True)
             for child in self.children:
                 child.kill()
 
-    async def drain(self) -> None:
-        """Take no more offers, see what was taken to its acknowledgement, then stop; being stopped ends this too."""
-        self.draining = True
-        self.post(Drain(reason="this worker is about to stop"))
+    def drain(self) -> None:
+        """Take no more offers, see what was taken to its acknowledgement, then stop; harmless when that has begun."""
+        if self.draining is None:
+            self.post(Drain(reason="this worker is about to stop"))
+            self.draining = asyncio.create_task(self.stop_when_idle())
+
+    async def stop_when_idle(self) -> None:
         while (self.works or self.promised) and not self.stopping.is_set():
             self.settled.clear()
             with suppress(TimeoutError):
@@ -279,7 +284,7 @@ class Session:
                 work.watch(False)  # the hub says so again if somebody looks
                 if work.ending is not None:
                     self.post(work.ending)
-            if self.draining:
+            if self.draining is not None:
                 self.post(Drain(reason="this worker is about to stop"))
         self.session_id, self.connected = welcome.session, True
         self.news.set()
@@ -303,7 +308,8 @@ class Session:
                 self.come_back_after = message.after_s
                 raise Lost("the hub asked to come back")
             case Drain():
-                log.info("hub_drains", reason=message.reason)
+                log.info("hub_drains", reason=message.reason, running=len(self.works))
+                self.drain()
             case Problem():
                 log.info("hub_reported_problem", code=message.code, detail=message.detail)
                 self.reserved.pop(message.offer or "", None)
@@ -312,7 +318,7 @@ class Session:
         """Promise a slot, or say why not."""
         if offer.model not in self.functions:
             self.post(Decline(offer=offer.offer, reason=f"no model {offer.model}"))
-        elif self.draining or self.stopping.is_set():
+        elif self.draining is not None or self.stopping.is_set():
             self.post(Decline(offer=offer.offer, reason="about to stop"))
         elif self.free < 1:
             self.post(Decline(offer=offer.offer, reason="no free slot"))

@@ -44,7 +44,7 @@ function open() {
   // Whether the token is to blame, the API knows: its 401 ends the session; a token that still counts is shown again.
   live.addEventListener("ended", async ({ detail }) => {
     if (detail.code !== 4401) return;
-    await api.me().catch(ignore);
+    await recognise();
     setTimeout(() => { if (!signal.aborted) live.start(); }, COME_BACK_MS);
   });
   live.addEventListener("state", () => {
@@ -70,9 +70,15 @@ function open() {
   models.refresh();
   library.videos.refresh();
   library.backgrounds.refresh();
-  api.me().catch(ignore); // a token that is not known any more ends the session here
+  recognise();
   live.start();
   return { view, live, close: () => closing.abort() };
+}
+
+/** Ask who is signed in: the role may be another by now, and a token that is not known any more ends the session here. */
+async function recognise() {
+  const { token } = session;
+  await api.me().then(({ user }) => session.know(user, token), ignore);
 }
 
 function ignore() {
@@ -88,14 +94,20 @@ function show() {
   turn();
 }
 
-/** Put the page in the middle that the address names. */
+/** Put the page in the middle that the address names, unless it is there already. */
 function turn() {
+  const wanted = Boolean(desk) && session.user?.role === "admin" && location.hash === "#admin";
+  if (frame.view && frame.desk === desk && wanted === Boolean(admin)) return;
   admin?.close();
-  admin = desk && session.user?.role === "admin" && location.hash === "#admin" ? new AdminPage({ language, api }) : null;
+  admin = wanted ? new AdminPage({ language, api, refused: recognise }) : null;
   frame.show(admin ?? desk?.view ?? new SignIn({ language, session, api }), desk);
 }
 
 globalThis.addEventListener("hashchange", turn);
 session.addEventListener("changed", show);
+session.addEventListener("user", () => {
+  frame.update();
+  turn();
+});
 globalThis.addEventListener("storage", ({ storageArea }) => { if (storageArea === localStorage) session.reread(); });
 show();

@@ -1,5 +1,5 @@
 // Who is signed in, and with which token. Owns what is remembered between reloads.
-// Fires "changed" when somebody signs in or out, here or in another tab.
+// Fires "changed" when somebody signs in or out, here or in another tab; "user" when the hub says another name or role.
 
 const REMEMBERED = "vsh.session";
 
@@ -38,6 +38,14 @@ export class Session extends EventTarget {
     this.email = "";
     this.storage.setItem(REMEMBERED, JSON.stringify(this.saved));
     this.dispatchEvent(new Event("changed"));
+  }
+
+  /** What the hub says by now of the user whose token is `token`. */
+  know(user, token) {
+    if (token !== this.token || JSON.stringify(user) === JSON.stringify(this.user)) return;
+    this.saved = { user, token };
+    this.storage.setItem(REMEMBERED, JSON.stringify(this.saved));
+    this.dispatchEvent(new Event("user"));
   }
 
   /** `reason` is what to tell at the sign-in page: "expired" or "out_done". */

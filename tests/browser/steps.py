@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from typing import Any
+
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import ROOT, HubProcess
+from tests.browser.conftest import ROOT, HubProcess, Screens
 
 PASSWORD = "a sentence that works well"
 numbers = itertools.count(1)
@@ -29,6 +31,16 @@ async def register(page: Page) -> str:
     await page.locator('.sign [data-part="submit"]').click()
     await expect(page.locator('.live[data-state="live"]')).to_be_visible()
     return email
+
+
+async def sign_in(screens: Screens, email: str, **look: Any) -> Page:
+    """Somebody who has an account, at the workspace."""
+    page = await screens.open(**look)
+    await page.fill("#email", email)
+    await page.fill("#password", PASSWORD)
+    await page.locator('.sign [data-part="submit"]').click()
+    await expect(page.locator('.live[data-state="live"]')).to_be_visible()
+    return page
 
 
 def step(page: Page, noun: str) -> Locator:
@@ -78,6 +90,15 @@ async def worker_process(hub: HubProcess, name: str, module: str, **environment:
     finally:
         process.terminate()
         process.wait(20)
+
+
+async def slow(page: Page, bytes_per_second: int) -> None:
+    """Let this page send no faster than that; -1 is as fast as it can."""
+    wire = await page.context.new_cdp_session(page)
+    await wire.send("Network.enable")
+    await wire.send("Network.emulateNetworkConditions", {
+        "offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second,
+    })
 
 
 async def choose_model(page: Page, name: str) -> None:

@@ -7,20 +7,11 @@ from pathlib import Path
 from playwright.async_api import Page, Request, expect
 
 from tests.browser.conftest import HubProcess, Screens
-from tests.browser.steps import register, step
+from tests.browser.steps import register, slow, step
 from tests.resuming.client import padded
 
 SIZE = 8 * 1024 * 1024
 SLOW = 1_500_000  # bytes a second: slow enough to be caught in the middle
-
-
-async def slow(page: Page, bytes_per_second: int) -> None:
-    """Let this page send no faster than that; -1 is as fast as it can."""
-    wire = await page.context.new_cdp_session(page)
-    await wire.send("Network.enable")
-    await wire.send("Network.emulateNetworkConditions", {
-        "offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second,
-    })
 
 
 def listen(page: Page) -> list[str]:

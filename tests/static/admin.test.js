@@ -4,6 +4,9 @@ import { describe, test } from "node:test";
 import { Admin } from "../../static/js/admin.js";
 import { FakeClock } from "./fakes.js";
 
+const ROUND = 5; // requests for everything that is shown
+const QUICK = 3; // and for what changes quickly
+
 /** An API whose answers a test gives by path; what was asked is in `asked`. */
 function fakeApi(answers = {}) {
   const asked = [];
@@ -28,14 +31,19 @@ describe("what an admin sees", () => {
     const admin = new Admin(api, { timers: clock });
     admin.start();
     await settled();
-    assert.equal(api.asked.length, 3);
+    assert.equal(api.asked.length, ROUND);
     clock.pass(2000);
     await settled();
-    assert.equal(api.asked.length, 6);
+    assert.equal(api.asked.length, ROUND + QUICK);
+    for (let round = 0; round < 4; round += 1) {
+      clock.pass(2000);
+      await settled();
+    }
+    assert.equal(api.asked.length, 2 * ROUND + 4 * QUICK);
     admin.stop();
     clock.pass(10_000);
     await settled();
-    assert.equal(api.asked.length, 6);
+    assert.equal(api.asked.length, 2 * ROUND + 4 * QUICK);
     assert.equal(clock.waiting, 0);
   });
 
@@ -50,7 +58,7 @@ describe("what an admin sees", () => {
     visible = true;
     clock.pass(2000);
     await settled();
-    assert.equal(api.asked.length, 3);
+    assert.equal(api.asked.length, ROUND);
     admin.stop();
   });
 
@@ -68,11 +76,73 @@ describe("what an admin sees", () => {
     assert.equal(admin.problem, null);
   });
 
+  test("is not asked for any more by one who is no admin, and that is told", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi({ "/api/admin/stats": Object.assign(new Error("no"), { status: 403 }) });
+    const admin = new Admin(api, { timers: clock });
+    let told = 0;
+    admin.addEventListener("refused", () => { told += 1; });
+    admin.start();
+    await settled();
+    assert.equal(told, 1);
+    assert.equal(clock.waiting, 0);
+  });
+
   test("all pages of services are read", async () => {
     const pages = (path) => (path.includes("cursor=a%20b") ? { items: [2], next: null } : { items: [1], next: "a b" });
     const admin = new Admin(fakeApi({ "/api/admin/interfaces": pages }));
     await admin.refresh();
     assert.deepEqual(admin.services, [1, 2]);
+  });
+
+  test("a list is shown a step at a time, and says whether there is more", async () => {
+    const all = Array.from({ length: 260 }, (_, number) => number);
+    const pages = (path) => {
+      const asked = new URLSearchParams(path.split("?")[1]);
+      const [from, limit] = [Number(asked.get("cursor") ?? 0), Number(asked.get("limit"))];
+      return { items: all.slice(from, from + limit), next: from + limit < all.length ? String(from + limit) : null };
+    };
+    const admin = new Admin(fakeApi({ "/api/tasks/admin/pending": pages, "/api/admin/tasks": pages }));
+    await admin.refresh();
+    assert.deepEqual([admin.tasks.length, admin.more.tasks], [50, true]);
+    for (const shown of [100, 150, 200, 250]) {
+      await admin.showMore("tasks");
+      assert.deepEqual([admin.tasks.length, admin.more.tasks], [shown, true]);
+    }
+    await admin.showMore("tasks");
+    assert.deepEqual([admin.tasks, admin.more.tasks], [all, false]);
+    await admin.show("all");
+    assert.deepEqual([admin.tasks.length, admin.more.tasks], [50, true]);
+  });
+
+  test("an answer that a newer one overtook is dropped", async () => {
+    let answerLate;
+    const late = new Promise((resolve) => { answerLate = resolve; });
+    const answers = [late, { items: ["new"], next: null }];
+    const admin = new Admin(fakeApi({ "/api/tasks/admin/pending": () => answers.shift() }));
+    const first = admin.refresh();
+    await admin.refresh();
+    answerLate({ items: ["old"], next: null });
+    await first;
+    assert.deepEqual(admin.tasks, ["new"]);
+  });
+
+  test("what was asked for with an act is not overtaken by a round", async () => {
+    const clock = new FakeClock();
+    const api = fakeApi();
+    const admin = new Admin(api, { timers: clock });
+    admin.start();
+    await settled();
+    let answerLate;
+    api.answers["/api/admin/users"] = () => new Promise((resolve) => { answerLate = resolve; });
+    const acted = admin.changeUser("8", { role: "admin" });
+    await settled();
+    clock.pass(2000);
+    await settled();
+    answerLate({ items: [{ id: "8", role: "admin" }], next: null });
+    await acted;
+    assert.deepEqual(admin.users, [{ id: "8", role: "admin" }]);
+    admin.stop();
   });
 
   test("another list is shown, and an answer to the one before is dropped", async () => {
@@ -87,7 +157,7 @@ describe("what an admin sees", () => {
     await admin.show("failed");
     answerLate({ items: ["late"], next: null });
     await first;
-    assert.deepEqual(admin.tasks, ["/api/admin/tasks?limit=50&state=failed"]);
+    assert.deepEqual(admin.tasks, ["/api/admin/tasks?state=failed&limit=50"]);
   });
 });
 
@@ -99,6 +169,7 @@ test("what an admin does is sent, and shown at once", async () => {
   await admin.remove("box 1");
   await admin.move("7", "requeue");
   await admin.add({ name: "new" });
+  await admin.changeUser("8", { disabled: true });
   const done = api.asked.filter(([method]) => method !== "GET");
   assert.deepEqual(done, [
     ["PATCH", "/api/admin/interfaces/box%201", { paused: true }],
@@ -106,6 +177,7 @@ test("what an admin does is sent, and shown at once", async () => {
     ["DELETE", "/api/admin/interfaces/box%201", undefined],
     ["POST", "/api/admin/tasks/7/requeue", undefined],
     ["POST", "/api/admin/interfaces", { name: "new" }],
+    ["PATCH", "/api/admin/users/8", { disabled: true }],
   ]);
-  assert.equal(api.asked.length - done.length, 15);
+  assert.equal(api.asked.length - done.length, done.length * ROUND);
 });

@@ -156,6 +156,19 @@ describe("session", () => {
     assert.equal(told, 1);
     assert.equal(session.reason, "out_done");
   });
+
+  test("another role is remembered and told, once, and only to whom it belongs", () => {
+    let told = 0;
+    session.addEventListener("user", () => { told += 1; });
+    const user = { ...session.user, role: "admin" };
+    session.know(user, "OLD");
+    assert.notEqual(session.user?.role, "admin");
+    session.know(user, "TOKEN");
+    session.know({ ...user }, "TOKEN");
+    assert.equal(told, 1);
+    assert.equal(new Session(session.storage).user.role, "admin");
+    assert.equal(session.token, "TOKEN");
+  });
 });
 
 test("ids are random UUIDs of version 4, also without crypto.randomUUID", () => {

@@ -61,6 +61,55 @@ async def test_a_worker_with_nothing_to_do_leaves_at_once(hub: FakeHub) -> None:
     assert isinstance(hub.said[-2], Drain)
 
 
+async def test_a_worker_that_the_hub_asks_to_leave_finishes_what_runs_and_leaves(hub: FakeHub, gate: Path) -> None:
+    service = asyncio.create_task(make_worker(slots=2).serve(hub.url, hub.token))
+    lease = await hub.assign("gate", {"gate": str(gate)})
+    await hub.expect(Progress, phase="segment")
+    await hub.send(Drain(reason="an admin asks it to finish and leave"))
+    await hub.expect(Drain)
+    offer = await hub.offer("copy")
+    assert (await hub.expect(Decline, offer=offer.offer)).reason == "about to stop"
+    await open_gate(gate)
+    await hub.expect(Result, lease=lease)
+    assert not [message for message in hub.said if isinstance(message, Bye)]
+    await hub.send(ResultAck(lease=lease))
+    await hub.expect(Bye)
+    await asyncio.wait_for(service, 20)
+
+
+async def test_a_worker_that_the_hub_asks_again_to_leave_still_finishes_what_runs(hub: FakeHub, gate: Path) -> None:
+    """Neither a repetition nor the first signal after it is a second signal."""
+    service = asyncio.create_task(make_worker().serve(hub.url, hub.token, signals=True))
+    lease = await hub.assign("gate", {"gate": str(gate)})
+    await hub.expect(Progress, phase="segment")
+    for _ in range(2):
+        await hub.send(Drain(reason="an admin asks it to finish and leave"))
+    await hub.expect(Drain)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await open_gate(gate)
+    await hub.expect(Result, lease=lease)
+    await hub.send(ResultAck(lease=lease))
+    await hub.expect(Bye)
+    await asyncio.wait_for(service, 20)
+    assert len([message for message in hub.said if isinstance(message, Drain)]) == 1
+
+
+async def test_the_process_of_a_worker_that_the_hub_asks_to_leave_ends_well(hub: FakeHub) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", "--hub", hub.url, "--name", "anna",
+        env={**os.environ, "WORKER_TOKEN": hub.token},
+    )
+    try:
+        await hub.expect(Status)
+        await hub.send(Drain(reason="an admin asks it to finish and leave"))
+        await hub.expect(Bye)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_what_was_promised_is_waited_for(hub: FakeHub) -> None:
     async with serving(hub) as worker:
         offer = await hub.offer("copy")

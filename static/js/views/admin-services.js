@@ -2,18 +2,24 @@
 
 import { ask } from "./ask.js";
 import { askText } from "./ask-text.js";
-import { arrange } from "./rows.js";
+import { ProblemLine } from "./problem.js";
+import { arrange, complain, listen, refocus, rowButtons } from "./rows.js";
+import { tellOnce } from "./tell-once.js";
 import { element, html, parts } from "../html.js";
+
+const AT_WORK = ["ready", "busy"]; // in any other state no slot is free, whatever is done
 
 export class AdminServices {
   constructor(app) {
     this.app = app;
+    this.problem = new ProblemLine(app.language);
+    this.formProblem = new ProblemLine(app.language);
     this.element = element(html`
       <section class="admin-section" aria-labelledby="services-title">
-        <h3 id="services-title" data-t="admin.services"></h3>
+        <h2 id="services-title" tabindex="-1" data-t="admin.services"></h2>
+        <div data-part="problem"></div>
         <p class="muted" data-part="none" data-t="admin.no_services" hidden></p>
         <ul class="admin-rows" data-part="rows"></ul>
-        <p class="note secret" data-part="secret" role="status" hidden></p>
         <details class="card admin-add" data-part="add">
           <summary data-t="admin.add"></summary>
           <form data-part="form">
@@ -27,12 +33,15 @@ export class AdminServices {
             ${field("models", html`<input id="service-models" name="models" autocomplete="off">`, true)}
             ${field("slots", html`<input id="service-slots" name="slots" type="number" min="1" max="64" value="1">`, true)}
             ${field("note", html`<input id="service-note" name="note" maxlength="500" autocomplete="off">`)}
+            <div data-part="formProblem"></div>
             <button class="button primary" data-t="admin.create"></button>
           </form>
         </details>
       </section>`);
     this.parts = parts(this.element);
-    this.parts.rows.addEventListener("click", (event) => this.clicked(event));
+    this.parts.problem.replaceWith(this.problem.element);
+    this.parts.formProblem.replaceWith(this.formProblem.element);
+    listen(this.parts.rows, this.problem, (name, move) => this.act(name, move));
     this.parts.dialect.addEventListener("change", () => this.updateForm());
     this.parts.form.addEventListener("submit", (event) => this.create(event));
     this.updateForm();
@@ -48,7 +57,7 @@ export class AdminServices {
   row(service) {
     const { language } = this.app;
     const { name, state, session, running } = service;
-    const used = session ? service.slots - session.slots_free : 0;
+    const used = AT_WORK.includes(state) ? service.slots - session.slots_free : 0;
     const facts = language.line(
       language.t(`admin.dialect.${service.dialect}`),
       service.address && `${service.address}${service.path}`,
@@ -70,10 +79,7 @@ export class AdminServices {
               <span class="facts">${language.line(task.model, language.percent(task.progress))}</span>
             </span>`)}
         </div>
-        <div class="admin-buttons">${this.buttons(service).map((each) => html`
-          <button class="button" type="button" data-do="${each}" aria-label="${language.t(`admin.${each}_of`, { name })}">
-            ${language.t(`admin.${each}`)}
-          </button>`)}</div>
+        ${rowButtons(language, this.buttons(service), name)}
       </li>`;
   }
 
@@ -81,57 +87,58 @@ export class AdminServices {
     if (pending) return ["let_in", "remove"];
     if (!enabled) return ["enable", "remove"];
     const work = paused || draining ? ["resume"] : ["pause", "drain"];
-    const own = { worker: ["rotate"], push: ["rotate"], seed: ["models"] };
-    return [...work, ...own[dialect], "disable", "remove"];
+    const own = { worker: ["rotate"], push: ["rotate"], seed: ["models", "slots"] };
+    return [...work, ...own[dialect], "note", "disable", "remove"];
   }
 
-  async clicked(event) {
-    const button = event.target.closest("[data-do]");
-    if (!button) return;
-    const { admin, language, problem } = this.app;
-    const name = button.closest("[data-key]").dataset.key;
+  async act(name, move) {
+    const { admin } = this.app;
+    const service = admin.services.find((each) => each.name === name);
     const moves = {
-      let_in: () => this.letIn(name),
+      let_in: () => this.letIn(service),
       pause: () => admin.change(name, { paused: true }),
       drain: () => admin.change(name, { drain: true }),
       resume: () => admin.change(name, { paused: false, drain: false }),
-      models: () => this.nameModels(name, "models", {}),
+      models: () => this.nameModels(service, "models", {}),
+      slots: () => this.change(service, "slots", String(service.slots), (text) => ({ slots: Number(text) || 0 })),
+      note: () => this.change(service, "note", service.note, (text) => ({ note: text.trim() })),
       enable: () => admin.change(name, { enabled: true }),
-      disable: async () => await this.sure("disable", name) && admin.change(name, { enabled: false }),
-      remove: async () => await this.sure("remove", name) && admin.remove(name),
-      rotate: async () => await this.sure("rotate", name) && this.tell(await admin.rotate(name)),
+      disable: async () => await this.sure(service, "disable") && admin.change(name, { enabled: false }),
+      remove: async () => await this.sure(service, "remove") && admin.remove(name),
+      rotate: async () => await this.sure(service, "rotate") && this.tell(await admin.rotate(name)),
     };
-    problem.show(null);
-    button.disabled = true;
-    await moves[button.dataset.do]().catch((refusal) => problem.show(refusal));
-    button.disabled = false;
-    language.fill(this.element);
+    await moves[move]();
   }
 
   /** Let in what asked to come, with the models that an admin names if it has none. */
-  async letIn(name) {
-    const { admin } = this.app;
-    const service = admin.services.find((each) => each.name === name);
-    if (service.models.length) await admin.change(name, { pending: false });
-    else await this.nameModels(name, "let_in", { pending: false });
+  async letIn(service) {
+    if (service.models.length) await this.app.admin.change(service.name, { pending: false });
+    else await this.nameModels(service, "let_in", { pending: false });
   }
 
   /** Write down which models a service has that cannot say so; `fields` are changed with them. */
-  async nameModels(name, move, fields) {
+  async nameModels({ name, registered_models: known }, move, fields) {
     const { admin, language } = this.app;
-    const { registered_models: known } = admin.services.find((each) => each.name === name);
     const text = await askText(language, language.t("admin.ask_models", { name }), known.join(", "), language.t(`admin.${move}`));
     if (text !== null) await admin.change(name, { ...fields, models: list(text) });
   }
 
-  sure(move, name) {
+  /** Change one field to what an admin writes; `fields` makes it of the text. */
+  async change({ name }, what, value, fields) {
+    const { admin, language } = this.app;
+    const text = await askText(language, language.t(`admin.ask_${what}`, { name }), value, language.t("admin.save"));
+    if (text !== null) await admin.change(name, fields(text));
+  }
+
+  sure({ name, dialect }, move) {
     const { language } = this.app;
-    return ask(language, language.t(`admin.ask_${move}`, { name }), language.t(`admin.${move}`));
+    const question = move === "disable" && dialect === "worker" ? "disable_worker" : move;
+    return ask(language, language.t(`admin.ask_${question}`, { name }), language.t(`admin.${move}`), { no: "admin.not_now" });
   }
 
   async create(event) {
     event.preventDefault();
-    const { admin, problem } = this.app;
+    const { admin } = this.app;
     const given = Object.fromEntries(new FormData(this.parts.form));
     const fields = { name: given.name, dialect: given.dialect };
     if (given.note) fields.note = given.note;
@@ -139,25 +146,26 @@ export class AdminServices {
       Object.assign(fields, { address: given.address, models: list(given.models), slots: Number(given.slots) || 1 });
       if (given.path) fields.path = given.path;
     }
-    problem.show(null);
+    this.formProblem.show(null);
     try {
-      this.tell(await admin.add(fields));
+      const service = await admin.add(fields);
       this.parts.form.reset();
       this.parts.add.open = false;
       this.updateForm();
+      await this.tell(service);
+      refocus(this.parts.rows, { key: service.name, place: 0 });
     } catch (refusal) {
-      problem.show(refusal);
+      complain(this.formProblem, refusal);
     }
   }
 
-  /** What is told once. */
-  tell({ name, token, push_secret: secret }) {
+  /** What is told only once; services in the older dialect have no secrets. */
+  async tell({ name, token, push_secret: secret }) {
     const { language } = this.app;
-    this.parts.secret.hidden = !token;
     if (!token) return;
-    this.parts.secret.replaceChildren(element(html`
-      <span>${language.t("admin.token", { name })}<br><code>${token}</code>
-        ${secret && html`<br>${language.t("admin.secret")}<br><code>${secret}</code>`}</span>`));
+    const secrets = [{ label: language.t("admin.token", { name }), value: token }];
+    if (secret) secrets.push({ label: language.t("admin.secret"), value: secret });
+    await tellOnce(language, secrets);
   }
 
   /** Services that connect by themselves say what they can do; the others have to be told about. */
@@ -169,6 +177,8 @@ export class AdminServices {
 
   update() {
     this.app.language.fill(this.element);
+    this.problem.update();
+    this.formProblem.update();
     this.draw();
   }
 }

@@ -1,7 +1,9 @@
 // Everybody's tasks in an admin's hands: the queue with its reasons, what runs, what failed.
 
 import { ask } from "./ask.js";
-import { arrange } from "./rows.js";
+import { More } from "./more.js";
+import { ProblemLine } from "./problem.js";
+import { arrange, listen, rowButtons } from "./rows.js";
 import { element, html, parts } from "../html.js";
 
 const LISTS = ["waiting", "processing", "failed", "all"];
@@ -9,27 +11,34 @@ const LISTS = ["waiting", "processing", "failed", "all"];
 export class AdminTasks {
   constructor(app) {
     this.app = app;
+    this.problem = new ProblemLine(app.language);
     this.element = element(html`
       <section class="admin-section" aria-labelledby="all-tasks-title">
         <div class="admin-head">
-          <h3 id="all-tasks-title" data-t="admin.tasks"></h3>
+          <h2 id="all-tasks-title" tabindex="-1" data-t="admin.tasks"></h2>
           <div class="switch" role="group" aria-labelledby="all-tasks-title">${LISTS.map((each) => html`
             <label><input class="unseen" type="radio" name="admin-list" value="${each}" ${each === "waiting" && html`checked=""`}>
               <span data-t="admin.list.${each}"></span></label>`)}
           </div>
         </div>
+        <div data-part="problem"></div>
         <p class="muted" data-part="none" data-t="admin.no_tasks" hidden></p>
         <ol class="admin-rows" data-part="rows"></ol>
       </section>`);
     this.parts = parts(this.element);
-    this.parts.rows.addEventListener("click", (event) => this.clicked(event));
+    this.parts.problem.replaceWith(this.problem.element);
+    this.more = new More(app.language, this.parts.rows, () => app.admin.showMore("tasks"));
+    this.element.append(this.more.element);
+    listen(this.parts.rows, this.problem, (id, move) => this.act(id, move));
     this.element.addEventListener("change", ({ target }) => { if (target.name === "admin-list") app.admin.show(target.value); });
   }
 
   draw() {
-    const { tasks } = this.app.admin;
+    const { tasks, list, stats, more } = this.app.admin;
     this.parts.none.hidden = tasks?.length !== 0;
     arrange(this.parts.rows, tasks ?? [], (task) => task.id, (task) => this.row(task));
+    const all = list === "all" ? Object.values(stats?.tasks ?? {}).reduce((sum, number) => sum + number, 0) : stats?.tasks[list];
+    this.more.draw(more.tasks, tasks?.length, all);
   }
 
   row(task) {
@@ -51,10 +60,7 @@ export class AdminTasks {
               <span class="facts">${language.percent(task.progress)}</span>
             </span>`}
         </div>
-        <div class="admin-buttons">${this.buttons(task).map((each) => html`
-          <button class="button" type="button" data-do="${each}" aria-label="${language.t(`admin.${each}_of`, { name })}">
-            ${language.t(`admin.${each}`)}
-          </button>`)}</div>
+        ${rowButtons(language, this.buttons(task), name)}
       </li>`;
   }
 
@@ -74,19 +80,15 @@ export class AdminTasks {
     return state === "completed" ? [] : ["requeue"];
   }
 
-  async clicked(event) {
-    const button = event.target.closest("[data-do]");
-    if (!button) return;
-    const { admin, language, problem } = this.app;
-    const { key } = button.closest("[data-key]").dataset;
-    const move = button.dataset.do;
-    if (!await ask(language, language.t(`admin.ask_${move}`), language.t(`admin.${move}`))) return;
-    problem.show(null);
-    await admin.move(key, move).catch((refusal) => problem.show(refusal));
+  async act(id, move) {
+    const { admin, language } = this.app;
+    const how = move === "requeue" ? { no: "admin.not_now", look: "primary" } : {};
+    if (await ask(language, language.t(`admin.ask_${move}`), language.t(`admin.${move}`), how)) await admin.move(id, move);
   }
 
   update() {
     this.app.language.fill(this.element);
+    this.problem.update();
     this.draw();
   }
 }

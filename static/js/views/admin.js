@@ -1,19 +1,23 @@
-// The admin's page: numbers on top, then the interface services, then everybody's tasks with their reasons.
+// The admin's page: numbers on top, then the interface services, the models, everybody's tasks with their reasons, and
+// who there is.
 
+import { AdminModels } from "./admin-models.js";
 import { AdminServices } from "./admin-services.js";
 import { AdminTasks } from "./admin-tasks.js";
+import { AdminUsers } from "./admin-users.js";
 import { ProblemLine } from "./problem.js";
 import { Admin } from "../admin.js";
 import { element, html, parts, setText } from "../html.js";
 
 export class AdminPage {
-  constructor({ language, api }) {
+  /** `refused` is called when the hub says that this is no admin. */
+  constructor({ language, api, refused }) {
     this.language = language;
     this.admin = new Admin(api, { visible: () => !document.hidden });
     this.element = element(html`
       <div class="admin">
         <div class="admin-head">
-          <h2 data-t="admin.title"></h2>
+          <h1 data-t="admin.title"></h1>
           <span class="muted" data-part="stats"></span>
           <span class="muted admin-space" data-part="space"></span>
           <p class="problem" role="alert" data-part="warning" hidden></p>
@@ -23,11 +27,11 @@ export class AdminPage {
     this.parts = parts(this.element);
     this.problem = new ProblemLine(language);
     this.parts.problem.replaceWith(this.problem.element);
-    const app = { language, admin: this.admin, problem: this.problem };
-    this.sections = [new AdminServices(app), new AdminTasks(app)];
+    const app = { language, admin: this.admin };
+    this.sections = [AdminServices, AdminModels, AdminTasks, AdminUsers].map((Section) => new Section(app));
     this.element.append(...this.sections.map((section) => section.element));
     this.admin.addEventListener("changed", () => this.changed());
-    this.shownProblem = null;
+    this.admin.addEventListener("refused", refused);
   }
 
   shown() {
@@ -39,9 +43,7 @@ export class AdminPage {
   }
 
   changed() {
-    // A problem of the background refresh goes when the next one succeeds; those of clicks stay until the next click.
-    if (this.admin.problem || this.shownProblem) this.problem.show(this.admin.problem);
-    this.shownProblem = this.admin.problem;
+    this.problem.show(this.admin.problem);
     this.updateStats();
     for (const section of this.sections) section.draw();
   }

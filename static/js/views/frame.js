@@ -13,7 +13,7 @@ export class Frame {
     this.desk = null;
     this.element = element(html`
       <div class="frame">
-        <a class="skip" href="#main" data-t="app.skip"></a>
+        <a class="skip" href="#main" data-part="skip" data-t="app.skip"></a>
         <header class="top">
           <div class="brand">
             <img src="favicon.svg" alt="" width="32" height="32">
@@ -37,11 +37,13 @@ export class Frame {
             </div>
           </div>
         </header>
+        <h1 class="unseen" data-part="title" data-t="app.name"></h1>
         <main id="main" tabindex="-1" data-part="main"></main>
         <div class="unseen" role="status" aria-live="polite" data-part="voice"></div>
       </div>`);
     this.parts = parts(this.element);
     document.body.replaceChildren(this.element);
+    this.parts.skip.addEventListener("click", (event) => this.skip(event));
     this.parts.language.addEventListener("change", () => language.set(this.parts.language.value));
     this.parts.live.addEventListener("click", () => this.again());
     this.parts.signOut.addEventListener("click", () => this.signOut());
@@ -54,16 +56,24 @@ export class Frame {
   show(view, desk) {
     const first = this.view === null;
     this.view = view;
-    if (desk !== this.desk) desk?.live.addEventListener("state", () => { if (this.desk === desk) this.updateLive(); });
+    if (desk !== this.desk) desk?.live.addEventListener("state", () => { if (this.desk === desk) this.tellLive(); });
     this.desk = desk;
     this.parts.main.replaceChildren(view.element);
+    this.parts.title.hidden = view.element.querySelector("h1") !== null;
     this.update();
     if (!first) this.parts.main.focus({ preventScroll: true });
     view.shown?.();
   }
 
+  /** Move on to the middle; the address names the page, so it must stay what it is. */
+  skip(event) {
+    event.preventDefault();
+    this.parts.main.focus();
+  }
+
+  /** A new element each time, or the same words a second time would not be read out. */
   say(text) {
-    setText(this.parts.voice, text);
+    this.parts.voice.replaceChildren(element(html`<span>${text}</span>`));
   }
 
   /** The mark in the browser's tab: how far the task is that gets done next. */
@@ -79,7 +89,7 @@ export class Frame {
   }
 
   async signOut() {
-    if (await this.view.mayLeave?.() === false) return;
+    if (!await this.desk.view.mayLeave()) return;
     this.api.logout().catch(() => {}); // the token is forgotten here in any case
     this.session.end("out_done");
   }
@@ -116,6 +126,11 @@ export class Frame {
     live.title = this.language.t(`live.hint.${state}`);
     live.disabled = state !== "waiting" && state !== "closed";
     setText(liveText, this.language.t(`live.${state}`));
+  }
+
+  tellLive() {
+    this.updateLive();
+    const { state } = this.desk.live;
     if (state !== "connecting") this.say(this.language.t(`live.${state}`));
   }
 }

@@ -59,7 +59,7 @@ class Offers:
         if offer is not None:
             del self.of[offer.task_id]
             task = self.work.tasks[offer.task_id]
-            self.work.dispatcher.put_back(task, session.worker if refused else None, now)
+            self.work.dispatcher.put_back(task, session if refused else None, now)
 
     def withdraw(self, session: WorkerSession, now: float) -> None:
         """Take back what was offered to one worker and is not accepted yet."""

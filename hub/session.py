@@ -43,8 +43,7 @@ class WorkerSession:
     `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
     the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
     maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
-    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word. `passing` says by model until
-    when (seconds) it passes, since nothing near the front of that line is of its size.
+    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -61,7 +60,6 @@ class WorkerSession:
         self.stopping: dict[str, float] = {}
         self.warm = ""
         self.paused = False
-        self.passing: dict[str, float] = {}
         self.seen = hello.n
         self.last_number = self.acknowledged = 0
         self.outbox: deque[Message] = deque()
@@ -73,7 +71,6 @@ class WorkerSession:
         """Take over what the worker says it can do."""
         self.models = {model.name: model for model in hello.models}
         self.slots = hello.slots
-        self.passing.clear()
 
     @property
     def usable(self) -> bool:

@@ -8,7 +8,7 @@ from hub.dispatcher import LEFT_OUT_S
 from hub.effects import Publish, Save, Send
 from hub.errors import Conflict, Invalid
 from hub.messages import (
-    ASSIGNED, COMPLETED, CREATED, Accept, Assign, Decline, Drain, Input, Offer, Problem,
+    ASSIGNED, COMPLETED, CREATED, Accept, Assign, Decline, Drain, Failed, Input, Offer, Problem,
 )
 from hub.task import State
 
@@ -99,6 +99,20 @@ def test_silence_counts_as_no_and_another_worker_is_tried(world: World) -> None:
     effects = world.wait(1)
     assert [effect.session for effect in effects if isinstance(effect, Send)] == [world.session("w2").id]
     assert saved_tasks(effects) == [], "an offer is not a state"
+
+
+def test_who_has_less_running_is_served_first(world: World) -> None:
+    """Ann's tasks fill ten slots. Bob comes with none: what becomes free is his until both have as many."""
+    world.join(slots=10)
+    leases = [world.accept(world.submit(f"ann-{number:02}")).lease for number in range(10)]
+    for number in range(10, 20):
+        world.submit(f"ann-{number:02}")
+        world.submit(f"bob-{number:02}", owner="bob")
+    served = []
+    for lease in leases[:5]:
+        effects = world.say(Failed(lease=lease, code="x", retryable=False))
+        served.append(world.accept(effects).task[:3])
+    assert served == ["bob"] * 5
 
 
 def test_a_late_yes_is_told_that_the_offer_is_over(world: World) -> None:

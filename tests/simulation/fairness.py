@@ -27,6 +27,6 @@ def passed_over(
     for other in core.tasks.values():
         alike = other.owner == offered.owner and other.model == offered.model
         if alike and urgency(other) < urgency(offered) and dispatcher.in_line(other):
-            left_out = dispatcher.left_out.get(other.id, {}).get(session.worker, now) > now
-            if not left_out and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
+            left_out = dispatcher.left_out.get(other.id, {}).get(session.worker)
+            if (left_out is None or not left_out.bars(session.id, now)) and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
                 yield other.id

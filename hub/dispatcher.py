@@ -201,7 +201,7 @@ class Dispatcher:
                 waiting += queue.size
                 if len(queue.parts) > PARTS:
                     queue.keep_only(session.models[model] for session in having[model].values())
-        usable = [session for session in able.values() if session.usable]
+        usable = [session for session in able.values() if session.usable and session.rests_until <= now]
         decision = Decision(usable, now)
         free = [(-slots, number, session) for number, session in enumerate(usable) if (slots := session.free)]
         heapq.heapify(free)

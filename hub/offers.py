@@ -67,10 +67,12 @@ class Offers:
             self.end(session, offer_id, now, refused=False)
 
     def expire(self, session: WorkerSession, now: float) -> None:
-        """Silence counts as no."""
-        for offer_id, offer in list(session.offers.items()):
-            if offer.deadline <= now:
-                self.end(session, offer_id, now, refused=True)
+        """Silence counts as no, and who is silent rests."""
+        over = [offer_id for offer_id, offer in session.offers.items() if offer.deadline <= now]
+        for offer_id in over:
+            self.end(session, offer_id, now, refused=True)
+        if over:
+            session.rest(now)
 
     def extend(self, session: WorkerSession, now: float) -> None:
         """Let the offers of one worker stand as if they had just been made."""

@@ -148,6 +148,13 @@ def test_a_worker_that_comes_with_another_session_begins_anew() -> None:
     assert pairs(dispatcher, again) == []
 
 
+def test_a_worker_that_rests_is_not_asked() -> None:
+    dispatcher, worker = with_tasks("a"), a_worker()
+    worker.rest(START)
+    assert pairs(dispatcher, worker, now=worker.rests_until - 0.1) == []
+    assert pairs(dispatcher, worker, now=worker.rests_until) == [("a", "w1")]
+
+
 def test_a_task_put_back_keeps_its_place() -> None:
     dispatcher = with_tasks("a", "b", "c")
     assert pairs(dispatcher, a_worker()) == [("a", "w1")]

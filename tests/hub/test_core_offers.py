@@ -165,6 +165,23 @@ def test_who_has_less_running_is_served_first(world: World) -> None:
     assert served == ["bob"] * 5
 
 
+def test_what_an_admin_takes_from_a_worker_is_offered_to_another_first(world: World) -> None:
+    world.join("w1", slots=3)
+    world.join("w2")
+    world.accept(world.submit(), "w1")
+    effects = world.take(world.core.requeue(world.task(), world.now))
+    offers = [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, Offer)]
+    assert [offer.session for offer in offers] == [world.session("w2").id]
+
+
+def test_what_an_admin_takes_from_the_only_worker_is_offered_to_it_again(world: World) -> None:
+    world.join("w1", slots=2)
+    world.join("w2", models=["m", "n"])
+    world.core.drain("w2", "maintenance", world.now)
+    world.accept(world.submit(), "w1")
+    assert only(world.take(world.core.requeue(world.task(), world.now)), Offer).task == "task-1"
+
+
 def test_a_late_yes_is_told_that_the_offer_is_over(world: World) -> None:
     world.join()
     offered = world.submit()

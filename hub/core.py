@@ -165,12 +165,17 @@ class Core:
     def requeue(self, task: Task, now: float) -> list[Effect]:
         """An admin takes a running task from its worker; it waits again, and that was no attempt.
 
+        Another worker is asked first, if there is one.
+
         Raises:
             IllegalMove: nobody works on it.
         """
         task = self.work.newest(task)
         if task.lease is None:
             raise IllegalMove("nobody works on this task", code=f"task_{task.state}")
+        worker, able = task.lease.worker, self.roster.able(task.model)
+        if any(other.worker != worker and other.takes(task.model, task.video.facts) for other in able):
+            self.dispatcher.leave_out(task.id, worker, now + self.rules.stop_s)
         told = self.presence.call_off(task, "requeued", now)
         return told + self.work.release(task, moves.give_back(task, task.lease.id, now), now) + self.dispatch(now)
 

@@ -1,9 +1,8 @@
-"""Whose turn it is: start-time fair queuing between users, aged priorities within each user's own tasks.
+"""Whose turn it is: fair shares between users, aged priorities within each user's own tasks.
 
-Owns the waiting order of one model and the shares that all models have in common. Work is charged when it starts, by
-its expected seconds, and corrected when it ends. Who has had least comes first; who has been away is not owed the past
-(the start tag of Goyal, Vin, Cheng: Start-time Fair Queuing, 1996). Nobody starves: a turn keeps its tag while it
-waits, and whatever is served moves the tags of those who come later. Never knows a worker.
+Owns the waiting order of one model and the shares that all models have in common. Who has least comes first: what runs
+for them, by its expected seconds, and what they have had, which fades. Nobody starves: a turn keeps its tag while it
+waits, nobody enters before the present moment, and every tag is passed by that. Never knows a worker.
 """
 
 from __future__ import annotations
@@ -18,12 +17,14 @@ from .estimate import size_of
 from .task import Task
 
 AGING_S = 600.0  # a task that has waited this long counts one step of priority more
-CROWD = 32  # users up to whom seconds are shared exactly; newcomers get so many for each that somebody is ahead of them
+HALF_LIFE_S = 3600.0  # after so many seconds what a user has had counts half
+LITTLE_S = 60.0  # seconds of work: what has faded to this counts as nothing
+SAME_S = 60.0  # by so little a tag may have moved for a turn to be given back as it was
 GONE = 256  # tasks that have left the front of a line before the line is moved up
 LOOKED_AT = 1000  # other users that a position looks at; the rest are taken to be like them
 KEPT = 1000  # users whose share is remembered without asking whether it still matters
 
-Turn = tuple[float, int]  # a tag in virtual seconds, and a number that puts equal tags in the order of their coming
+Turn = tuple[float, int]  # a tag (see Shares), and a number that puts equal tags in the order of their coming
 Key = tuple[float, str]  # creation time, earlier by AGING_S for each step of priority, then the id: lower goes first
 
 
@@ -33,53 +34,72 @@ def order(task: Task) -> Key:
 
 
 class Shares:
-    """What each user has had, in virtual seconds, and how many of each user's tasks run.
+    """What runs for each user, and what each has had of late.
 
-    `cap` is how many of one user's tasks may run at once, 0 for any number.
+    A user's tag is the moment (seconds) at which their share will have faded to LITTLE_S, if they get nothing more.
+    All shares fade alike, so the earlier tag is the smaller share, whenever the two were told. Work that runs does
+    not fade before it has ended. `finish` are the tags without it, `expected` its seconds, `running` the number of
+    those tasks, of which one user may have `cap` (0: any). `now` is the time of the latest decision.
     """
 
     def __init__(self, cap: int = 0) -> None:
         self.cap = cap
-        self.virtual = 0.0
+        self.now = 0.0
+        self.count = 0
         self.finish: dict[str, float] = {}
+        self.expected: dict[str, float] = {}
         self.running: dict[str, int] = {}
         self.prune_at = KEPT
 
-    def start_tag(self, user: str) -> float:
-        """Where a user who asks now starts: not before what is served now, not before what the user had."""
-        return max(self.virtual, self.had(user))
+    def seconds(self, tag: float) -> float:
+        """The share, in seconds of work, of a user at that tag; LITTLE_S at least."""
+        return LITTLE_S * math.exp2(max(0.0, tag - self.now) / HALF_LIFE_S)
+
+    def later(self, tag: float, seconds: float) -> float:
+        """The tag of a user at `tag` who gets so many seconds of work more."""
+        return self.now + HALF_LIFE_S * math.log2((self.seconds(tag) + seconds) / LITTLE_S)
 
     def had(self, user: str) -> float:
-        """Up to where a user was served."""
-        return self.finish.get(user, 0.0)
+        """A user's tag, which may be in the past."""
+        done, expected = self.finish.get(user, 0.0), self.expected.get(user, 0.0)
+        return self.later(done, expected) if expected else done
+
+    def start_tag(self, user: str) -> float:
+        """Where a user enters who asks now: not before those who ask already."""
+        return max(self.now, self.had(user))
+
+    def next_number(self) -> int:
+        """A number for a turn."""
+        self.count += 1
+        return self.count
 
     def capped(self, user: str) -> bool:
         """Whether a user has as many tasks running as are allowed."""
         return bool(self.cap) and self.running.get(user, 0) >= self.cap
 
-    def began(self, user: str, cost: float, tag: float | None = None) -> None:
-        """A task of this user starts, in a turn at `tag` if it had one; `cost` is its expected seconds."""
-        start = self.start_tag(user) if tag is None else max(tag, self.had(user))
-        self.virtual = max(self.virtual + cost / CROWD, start)
-        self.finish[user] = start + cost
+    def began(self, user: str, cost: float) -> None:
+        """A task of this user starts; `cost` is its expected seconds."""
+        self.expected[user] = self.expected.get(user, 0.0) + cost
         self.running[user] = self.running.get(user, 0) + 1
-        if len(self.finish) > self.prune_at:
-            self.finish = {user: tag for user, tag in self.finish.items() if tag > self.virtual}
-            self.prune_at = max(KEPT, 2 * len(self.finish))
 
-    def ended(self, user: str, correction: float) -> None:
-        """A task of this user is over; `correction` is real minus expected seconds."""
-        if user in self.finish:
-            self.finish[user] += correction
-        left = self.running.get(user, 0) - 1
-        if left > 0:
-            self.running[user] = left
+    def ended(self, user: str, cost: float, seconds: float) -> None:
+        """A task of this user is over, that was expected to take `cost` and took `seconds`."""
+        if self.running[user] > 1:
+            self.running[user] -= 1
+            self.expected[user] = max(0.0, self.expected[user] - cost)
         else:
-            self.running.pop(user, None)
+            del self.running[user], self.expected[user]
+        if seconds > 0.0:
+            self.finish[user] = self.later(self.finish.get(user, 0.0), seconds)
+            if len(self.finish) > self.prune_at:
+                self.finish = {user: tag for user, tag in self.finish.items() if tag > self.now}
+                self.prune_at = max(KEPT, 2 * len(self.finish))
 
 
 class Line:
     """One user's waiting tasks for one model, in order; `gone` is how many at the front have left already."""
+
+    __slots__ = ("tasks", "gone")
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
@@ -159,7 +179,6 @@ class FairQueue:
         self.lines: dict[str, Line] = {}
         self.turns: list[tuple[float, int, str]] = []
         self.entered: dict[str, Turn] = {}
-        self.count = 0
         self.size = 0
         self.work = 0.0
 
@@ -171,7 +190,8 @@ class FairQueue:
         line.add(task)
         self.size += 1
         self.work += size_of(task.video.facts)
-        self.enter(task.owner)
+        if task.owner not in self.entered:
+            self.enter(task.owner)
 
     def discard(self, task: Task) -> bool:
         """A task waits no longer; False if it did not wait here."""
@@ -197,18 +217,17 @@ class FairQueue:
         tag, known = self.shares.start_tag(user), self.entered.get(user)
         if known is not None and self.shares.had(user) <= known[0] <= tag:
             return
-        self.count += 1
-        self.entered[user] = (tag, self.count)
+        turn = self.entered[user] = (tag, self.shares.next_number())
         if len(self.turns) > 64 + 2 * len(self.entered):
             self.turns = [(tag, count, user) for user, (tag, count) in self.entered.items()]
             heapq.heapify(self.turns)
         else:
-            heapq.heappush(self.turns, (tag, self.count, user))
+            heapq.heappush(self.turns, (*turn, user))
 
     def restore(self, user: str, turn: Turn) -> None:
-        """What a user was served came to nothing: the turn is theirs again."""
+        """What a user was served came to nothing: the turn is theirs again, unless it would come too early by now."""
         known = self.entered.get(user)
-        if user in self.lines and (known is None or turn < known) and not self.shares.capped(user):
+        if known is not None and turn < known and self.shares.had(user) < turn[0] + SAME_S:
             self.entered[user] = turn
             heapq.heappush(self.turns, (*turn, user))
 
@@ -227,18 +246,19 @@ class FairQueue:
 
     def turn(self, user: str) -> Turn:
         """A user's turn: its tag, and its number among equals; a guess for one at the cap, who has none."""
-        return self.entered.get(user) or (self.shares.start_tag(user), self.count + 1)
+        return self.entered.get(user) or (self.shares.start_tag(user), self.shares.count + 1)
 
     def ahead(self, user: str, cost: float) -> Ahead:
         """What goes before the tasks of a user, if all take `cost` seconds; not all of many others are looked at."""
         tag, count = self.turn(user)
+        had = self.shares.seconds(tag)
         starts, ends = list[int](), list[int]()
         for other, line in islice(self.lines.items(), LOOKED_AT + 1):
             if other != user:
                 their_tag, their_count = self.turn(other)
-                turns = (tag - their_tag) / cost
+                turns = (had - self.shares.seconds(their_tag)) / cost
                 whole = round(turns)
-                if abs(turns - whole) < 1e-6:
+                if abs(turns - whole) < 1e-3:
                     whole += whole < 0 or (whole == 0 and their_count < count)
                 else:
                     whole = math.ceil(turns)

@@ -64,7 +64,7 @@ class Offers:
         if offer is not None:
             del self.of[offer.task_id]
             task = self.work.tasks[offer.task_id]
-            self.work.dispatcher.put_back(task, session.worker if refused else None, now)
+            self.work.dispatcher.put_back(task, session if refused else None, now)
 
     def withdraw(self, session: WorkerSession, now: float) -> None:
         """Take back what was offered to one worker and is not accepted yet."""
@@ -72,10 +72,12 @@ class Offers:
             self.end(session, offer_id, now, refused=False)
 
     def expire(self, session: WorkerSession, now: float) -> None:
-        """Silence counts as no."""
-        for offer_id, offer in list(session.offers.items()):
-            if offer.deadline <= now:
-                self.end(session, offer_id, now, refused=True)
+        """Silence counts as no, and who is silent rests."""
+        over = [offer_id for offer_id, offer in session.offers.items() if offer.deadline <= now]
+        for offer_id in over:
+            self.end(session, offer_id, now, refused=True)
+        if over:
+            session.rest(now)
 
     def extend(self, session: WorkerSession, now: float) -> None:
         """Let the offers of one worker stand as if they had just been made."""

@@ -20,6 +20,7 @@ from .task import Task
 from .verdict import misfit
 
 OUTBOX = 1024  # messages kept for a worker that does not acknowledge
+REST_S, LONGEST_REST_S = 5.0, 60.0  # seconds without offers after one was not answered: twice as long each time
 
 
 class Phase(StrEnum):
@@ -43,9 +44,9 @@ class WorkerSession:
     `offers` maps offer ids to what was offered, `leases` maps lease ids to task ids; both fill slots. `untold` are
     the leases whose assignment the worker has not acknowledged: it may not know yet that it holds them. `stopping`
     maps leases that are over to when (seconds) their slots are taken to be free, unless the worker says so before.
-    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word. `passing` says by model until
-    when (seconds) it passes, since nothing near the front of that line is of its size. `displaced` are earlier
-    instances, whose place this one has taken.
+    `warm` is the model that it ran last, and so has loaded. `paused` is an admin's word. Before `rests_until` (seconds)
+    it gets no offers, since it left one unanswered; `rest_s` is how long it rests. `displaced` are earlier instances,
+    whose place this one has taken.
     """
 
     def __init__(self, id: str, hello: Hello, now: float) -> None:
@@ -62,7 +63,7 @@ class WorkerSession:
         self.stopping: dict[str, float] = {}
         self.warm = ""
         self.paused = False
-        self.passing: dict[str, float] = {}
+        self.rest_s = self.rests_until = 0.0
         self.displaced: tuple[str, ...] = ()
         self.seen = hello.n
         self.last_number = self.acknowledged = 0
@@ -75,7 +76,7 @@ class WorkerSession:
         """Take over what the worker says it can do."""
         self.models = {model.name: model for model in hello.models}
         self.slots = hello.slots
-        self.passing.clear()
+        self.rest_s = self.rests_until = 0.0
 
     @property
     def usable(self) -> bool:
@@ -94,9 +95,15 @@ class WorkerSession:
         offer = self.models.get(model)
         return offer is not None and misfit(offer, facts) is None
 
+    def rest(self, now: float) -> None:
+        """The worker left an offer without an answer: perhaps it is not able to, so others are asked meanwhile."""
+        self.rest_s = min(max(REST_S, 2 * self.rest_s), LONGEST_REST_S)
+        self.rests_until = now + self.rest_s
+
     def begin(self, lease_id: str, task: Task) -> None:
         """The worker gets a lease, and loads that task's model for it."""
         self.leases[lease_id] = task.id
+        self.rest_s = 0.0
         self.untold.add(lease_id)
         self.warm = task.model
 

@@ -169,11 +169,11 @@ class Workload:
     def release(self, before: Task, after: Task, now: float) -> list[Effect]:
         """The task waits again."""
         previous = self.pacing.stored_version(before)
-        left_out = self.dispatcher.left_out.get(before.id, {})
+        left_out = self.dispatcher.left_out.get(before.id)
         self.forget(before.id, self.pacing.seconds(before.id, now))
         self.wait(after, now)
-        for worker, until in left_out.items():
-            self.dispatcher.leave_out(after.id, worker, until)
+        if left_out is not None:
+            self.dispatcher.left_out[after.id] = left_out
         return [Save(after, previous), Publish(after, messages.RELEASED)]
 
     # --- how an attempt ends ------------------------------------------------------------------------------------

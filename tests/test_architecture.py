@@ -15,9 +15,7 @@ from hub import messages
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("hub", "handlers", "store", "worker")
 LONGEST = 400
-ALLOWED_LONGER = {  # for now, each until it is split
-    "tests/hub/test_fairness.py": 450, "tests/odd_media.py": 450,
-}
+ALLOWED_LONGER = {"tests/odd_media.py": 450}  # for now, each until it is split
 DRIVERS = {"motor", "pymongo", "bson", "gridfs"}
 DRIVEN = {"store/mongo.py", "store/embedded.py"}
 ENCODES = "store/memory.py"  # knows the driver's documents, so as to refuse what it would

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hub.dispatcher import LEFT_OUT_S
 from hub.effects import Publish, Save, Send
 from hub.errors import Conflict, Invalid
 from hub.messages import (
-    ASSIGNED, COMPLETED, CREATED, Accept, Assign, Decline, Drain, Input, Offer, Problem,
+    ASSIGNED, COMPLETED, CREATED, Accept, Assign, Decline, Drain, Failed, Input, Offer, Problem, Status,
 )
 from hub.task import State
 
@@ -99,6 +101,85 @@ def test_silence_counts_as_no_and_another_worker_is_tried(world: World) -> None:
     effects = world.wait(1)
     assert [effect.session for effect in effects if isinstance(effect, Send)] == [world.session("w2").id]
     assert saved_tasks(effects) == [], "an offer is not a state"
+
+
+def test_who_is_silent_again_and_again_is_asked_less_often_until_it_accepts(world: World) -> None:
+    world.join()
+    for number in range(40):
+        world.submit(f"task-{number:02}", created_at=START + number)
+    times = []
+    while len(times) < 7:
+        world.say(Status())
+        if any(isinstance(message, Offer) for message in sent(world.wait(1, 1.0))):
+            times.append(world.now)
+    rests = [after - before - RULES.offer_s for before, after in pairwise(times)]
+    assert rests == [10, 20, 40, 60, 60, 60]
+    world.say(Accept(offer=next(iter(world.session().offers))))
+    assert world.session().rest_s == 0
+    assert only(world.join(slots=2), Offer).task
+
+
+def test_who_was_silent_and_says_hello_anew_is_asked_at_once(world: World) -> None:
+    world.join()
+    world.submit()
+    world.wait(RULES.offer_s)
+    world.submit("task-2")
+    assert only(world.join(), Offer).task == "task-2"
+
+
+@pytest.mark.parametrize("mute", [1, 2, 5])
+def test_nobody_starves_behind_workers_that_let_all_offers_pass(world: World, mute: int) -> None:
+    """They are never busy, so they are always the freest; who takes everything finds the first in line waiting."""
+    world.join("good")
+    lease: str | None = world.accept(world.submit("task-0"), "good").lease
+    for number in range(mute):
+        world.join(f"mute{number}")
+    world.submit("first")
+    for number in range(100):
+        world.submit(f"later-{number:03}", created_at=START + 1 + number)
+    overtook = 0
+    while world.task("first").lease is None and overtook < 100:
+        world.wait(7, 0.25)
+        for number in range(mute):
+            world.say(Status(), f"mute{number}")
+        if lease is not None:
+            world.say(Failed(lease=lease, code="x", retryable=False), "good")
+            lease = None
+        for offer, what in list(world.session("good").offers.items()):
+            overtook += what.task_id != "first"
+            lease = only(world.say(Accept(offer=offer), "good"), Assign).lease
+    assert overtook <= 1 + mute
+
+
+def test_who_has_less_running_is_served_first(world: World) -> None:
+    """Ann's tasks fill ten slots. Bob comes with none: what becomes free is his until both have as many."""
+    world.join(slots=10)
+    leases = [world.accept(world.submit(f"ann-{number:02}")).lease for number in range(10)]
+    for number in range(10, 20):
+        world.submit(f"ann-{number:02}")
+        world.submit(f"bob-{number:02}", owner="bob")
+    served = []
+    for lease in leases[:5]:
+        effects = world.say(Failed(lease=lease, code="x", retryable=False))
+        served.append(world.accept(effects).task[:3])
+    assert served == ["bob"] * 5
+
+
+def test_what_an_admin_takes_from_a_worker_is_offered_to_another_first(world: World) -> None:
+    world.join("w1", slots=3)
+    world.join("w2")
+    world.accept(world.submit(), "w1")
+    effects = world.take(world.core.requeue(world.task(), world.now))
+    offers = [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, Offer)]
+    assert [offer.session for offer in offers] == [world.session("w2").id]
+
+
+def test_what_an_admin_takes_from_the_only_worker_is_offered_to_it_again(world: World) -> None:
+    world.join("w1", slots=2)
+    world.join("w2", models=["m", "n"])
+    world.core.drain("w2", "maintenance", world.now)
+    world.accept(world.submit(), "w1")
+    assert only(world.take(world.core.requeue(world.task(), world.now)), Offer).task == "task-1"
 
 
 def test_a_late_yes_is_told_that_the_offer_is_over(world: World) -> None:

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
-from msgspec.structs import replace
 
-from hub.dispatcher import LEFT_OUT_S, LOOKED_AT, PASS_S, PREFER_S, Dispatcher
-from hub.messages import Model
+from hub.dispatcher import LEFT_OUT_S, LOOKED_AT, PREFER_S, Dispatcher
+from hub.fairness import LITTLE_S
 from hub.session import Phase, WorkerSession
 from hub.task import Task
 
-from .world import FACTS, SOURCE, START, a_hello, a_task, lines_run
-
-LITTLE = replace(SOURCE, facts=replace(FACTS, height=359))
-
-
-def a_worker(name: str = "w1", models: Sequence[str] = ("m",), slots: int = 1) -> WorkerSession:
-    return WorkerSession(f"session-{name}", a_hello(name, models, slots=slots), START)
-
-
-def a_dispatcher(cost: float = 10.0, cap: int = 0) -> Dispatcher:
-    return Dispatcher(lambda task: cost, cap)
-
-
-def with_tasks(*ids: str, **changes: object) -> Dispatcher:
-    dispatcher = a_dispatcher()
-    for id in ids:
-        dispatcher.add(a_task(id, **changes), START)
-    return dispatcher
-
-
-def having(*workers: WorkerSession) -> dict[str, dict[str, WorkerSession]]:
-    found: dict[str, dict[str, WorkerSession]] = {}
-    for worker in workers:
-        for model in worker.models:
-            found.setdefault(model, {})[worker.id] = worker
-    return found
-
-
-def pairs(dispatcher: Dispatcher, *workers: WorkerSession, now: float = START) -> list[tuple[str, str]]:
-    return [(task.id, session.worker) for task, session in dispatcher.match(having(*workers), now)]
+from .queues import LITTLE, a_dispatcher, a_worker, having, pairs, small, with_tasks
+from .world import START, a_hello, a_task, lines_run
 
 
 def test_priority_comes_first_then_age_then_the_id() -> None:
@@ -68,6 +37,13 @@ def test_the_freest_worker_is_asked_first() -> None:
     assert pairs(with_tasks("a"), a_worker("small", slots=1), a_worker("big", slots=4)) == [("a", "big")]
 
 
+def test_tasks_that_come_at_once_are_spread_over_the_workers() -> None:
+    tasks = [f"{number}" for number in range(5)]
+    found = pairs(with_tasks(*tasks), a_worker("w1", slots=2), a_worker("w2", slots=3), a_worker("w3", slots=1))
+    assert [worker for _, worker in found] == ["w2", "w1", "w2", "w1", "w2"]
+    assert [task for task, _ in found] == tasks
+
+
 def test_a_task_goes_only_where_its_model_is() -> None:
     dispatcher = with_tasks("a", model="other")
     assert pairs(dispatcher, a_worker(models=("m",))) == []
@@ -79,29 +55,6 @@ def test_a_task_goes_only_where_its_video_fits() -> None:
     dispatcher.add(a_task("c", video=LITTLE), START)
     assert pairs(dispatcher, a_worker("large"), small()) == [("c", "small"), ("a", "large")]
     assert pairs(dispatcher, small()) == []
-
-
-def small(name: str = "small", slots: int = 4) -> WorkerSession:
-    """A worker for pictures of less than 640 x 360."""
-    return WorkerSession(name, a_hello(name, [Model("m", max_pixels=640 * 360 - 1)], slots=slots), START)
-
-
-def test_what_is_too_large_for_a_worker_hides_nothing_behind_it() -> None:
-    dispatcher = with_tasks(*(f"{number:03}" for number in range(LOOKED_AT + 1)))
-    for number in range(LOOKED_AT + 1):
-        dispatcher.add(a_task(f"large {number}", owner=f"u{number}"), START)
-    dispatcher.add(a_task("little", video=LITTLE), START)
-    dispatcher.add(a_task("his", owner="zoe", video=LITTLE), START)
-    assert {task for task, _ in pairs(dispatcher, small())} == {"little", "his"}
-
-
-def test_a_worker_for_which_all_is_too_large_looks_only_now_and_then() -> None:
-    dispatcher = with_tasks(*(f"{number:03}" for number in range(LOOKED_AT + 1)))
-    worker = small()
-    assert pairs(dispatcher, worker) == []
-    dispatcher.add(a_task("little", video=LITTLE), START)
-    assert pairs(dispatcher, worker, now=START + PASS_S / 2) == []
-    assert pairs(dispatcher, worker, now=START + PASS_S) == [("little", "small")]
 
 
 def test_a_task_is_not_kept_for_a_worker_that_does_not_take_it() -> None:
@@ -167,12 +120,39 @@ def test_who_declined_is_left_out_for_a_while_and_others_are_not() -> None:
     dispatcher = with_tasks("a", "b")
     w1, w2 = a_worker("w1"), a_worker("w2")
     assert pairs(dispatcher, w1) == [("a", "w1")]
-    dispatcher.put_back(a_task("a"), "w1", START)
+    dispatcher.put_back(a_task("a"), a_worker("w1"), START)
     assert pairs(dispatcher, w1) == [("b", "w1")], "the next in line, not the one declined"
     assert pairs(dispatcher, w2) == [("a", "w2")]
-    dispatcher.put_back(a_task("a"), "w2", START)
+    dispatcher.put_back(a_task("a"), a_worker("w2"), START)
     assert pairs(dispatcher, w1, now=START + LEFT_OUT_S - 0.1) == []
     assert pairs(dispatcher, w1, now=START + LEFT_OUT_S) == [("a", "w1")]
+
+
+def test_who_lets_the_same_task_pass_again_is_left_out_for_twice_as_long() -> None:
+    dispatcher, now, pauses = with_tasks("a"), START, list[float]()
+    for _ in range(8):
+        assert pairs(dispatcher, a_worker(), now=now) == [("a", "w1")]
+        dispatcher.put_back(a_task("a"), a_worker("w1"), now)
+        pauses.append(dispatcher.left_out["a"]["w1"].until - now)
+        now += pauses[-1]
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 160.0, 160.0]
+
+
+def test_a_worker_that_comes_with_another_session_begins_anew() -> None:
+    dispatcher, again = with_tasks("a"), WorkerSession("another", a_hello("w1"), START)
+    assert pairs(dispatcher, a_worker()) == [("a", "w1")]
+    dispatcher.put_back(a_task("a"), a_worker(), START)
+    assert pairs(dispatcher, again) == [("a", "w1")]
+    dispatcher.put_back(a_task("a"), again, START)
+    assert dispatcher.left_out["a"]["w1"].until == START + LEFT_OUT_S
+    assert pairs(dispatcher, again) == []
+
+
+def test_a_worker_that_rests_is_not_asked() -> None:
+    dispatcher, worker = with_tasks("a"), a_worker()
+    worker.rest(START)
+    assert pairs(dispatcher, worker, now=worker.rests_until - 0.1) == []
+    assert pairs(dispatcher, worker, now=worker.rests_until) == [("a", "w1")]
 
 
 def test_a_task_put_back_keeps_its_place() -> None:
@@ -187,7 +167,7 @@ def test_offers_that_come_to_nothing_do_not_pile_up_in_the_queue() -> None:
     workers = [a_worker(f"w{number}") for number in range(3)]
     for _ in range(200):
         for task, session in dispatcher.match(having(*workers), now):
-            dispatcher.put_back(task, session.worker, now)
+            dispatcher.put_back(task, session, now)
         now += 1.0
     queue = dispatcher.queues["m"]
     assert (queue.size, len(queue.lines["ann"].tasks) - queue.lines["ann"].gone) == (2, 2)
@@ -203,7 +183,7 @@ def test_nothing_scans_an_answer_costs_the_same_however_many_wait(users: int) ->
         for number in range(waiting):
             dispatcher.add(a_task(f"{number:06}", owner=f"user-{number % users}"), START)
         assert pairs(dispatcher, worker) == [("000000", "w1")]
-        dispatcher.put_back(a_task("000000", owner="user-0"), "w1", START)
+        dispatcher.put_back(a_task("000000", owner="user-0"), a_worker("w1"), START)
         found: list[tuple[str, str]] = []
         run = lines_run(lambda: found.extend(pairs(dispatcher, worker)))
         assert found == [(f"{users:06}", "w1")], "that owner's next one"
@@ -228,7 +208,7 @@ def test_who_refused_is_remembered_over_the_refusals_of_others() -> None:
     dispatcher, task = with_tasks("a"), a_task("a")
     for name in ("w1", "w2"):
         assert pairs(dispatcher, a_worker(name)) == [("a", name)]
-        dispatcher.put_back(task, name, START)
+        dispatcher.put_back(task, a_worker(name), START)
     assert pairs(dispatcher, a_worker("w1")) == []
     assert pairs(dispatcher, a_worker("w3")) == [("a", "w3")]
 
@@ -273,7 +253,7 @@ def test_no_more_tasks_are_kept_than_there_are_slots_with_the_model_loaded() -> 
 def test_a_task_that_was_refused_is_kept_for_nobody() -> None:
     dispatcher, task = with_tasks("a"), a_task("a")
     assert pairs(dispatcher, warm("warm")) == [("a", "warm")]
-    dispatcher.put_back(task, "warm", START)
+    dispatcher.put_back(task, a_worker("warm"), START)
     assert pairs(dispatcher, warm("warm"), a_worker("cold")) == [("a", "cold")]
 
 
@@ -289,22 +269,57 @@ def test_another_loaded_model_is_no_reason_to_keep_a_task() -> None:
     assert pairs(with_tasks("a"), a_worker("cold"), warm("other", model="n", busy=True)) == [("a", "cold")]
 
 
+def test_p13_tasks_that_are_kept_for_loaded_workers_do_not_hold_the_loop() -> None:
+    """All who have the model loaded are busy, many others idle: one of these is asked for all that are like it."""
+
+    def asked(cold: int, loaded: int, waiting: int) -> int:
+        dispatcher = a_dispatcher()
+        for number in range(waiting):
+            dispatcher.add(a_task(f"{number:03}", owner=f"user-{number % 10}"), START)
+        workers = [warm(f"warm-{number}", busy=True) for number in range(loaded)]
+        workers += [a_worker(f"cold-{number}") for number in range(cold)]
+        found = having(*workers)
+        return lines_run(lambda: dispatcher.match(found, START))
+
+    assert asked(200, 300, 290) < 200 * 30 + 300 * 30 + 290 * 30, "a few steps for each of them, not for each pair"
+
+
+@pytest.mark.parametrize("passed", [0, 250])
+def test_offers_that_come_to_nothing_do_not_wipe_out_what_was_had(passed: int) -> None:
+    """Ann has just had an hour. Bob, who had nothing, is served until he is even, however many offers were let pass."""
+    dispatcher = a_dispatcher(600.0)
+    for number in range(6):
+        dispatcher.add(a_task(f"old-{number}"), START)
+    for task, _ in dispatcher.match(having(a_worker(slots=6)), START):
+        dispatcher.forget(task, 600.0)
+    for owner in ("ann", "bob"):
+        for number in range(6):
+            dispatcher.add(a_task(f"{owner}-{number}", owner=owner), START)
+    now = START
+    for _ in range(passed):
+        [(task, _)] = dispatcher.match(having(a_worker("mute")), now)
+        now += 5.0
+        dispatcher.put_back(task, None, now)
+    order = [dispatcher.match(having(a_worker("good")), now)[0][0].owner for _ in range(6)]
+    assert order[:5] == ["bob"] * 5 and (passed or order[5] == "bob")
+
+
 # --- whose it is
 
 
 def test_a_matched_task_is_charged_and_one_put_back_is_not() -> None:
     dispatcher, task = with_tasks("a"), a_task("a")
     pairs(dispatcher, a_worker())
-    assert (dispatcher.shares.running, dispatcher.shares.had("ann")) == ({"ann": 1}, 10.0)
+    assert (dispatcher.shares.running, dispatcher.shares.expected) == ({"ann": 1}, {"ann": 10.0})
     dispatcher.put_back(task, None, START)
-    assert (dispatcher.shares.running, dispatcher.shares.had("ann")) == ({}, 0.0)
+    assert (dispatcher.shares.running, dispatcher.shares.expected, dispatcher.shares.finish) == ({}, {}, {})
 
 
 def test_an_owner_pays_for_what_the_work_really_took() -> None:
     dispatcher, task = with_tasks("a"), a_task("a")
     pairs(dispatcher, a_worker())
     dispatcher.forget(task, 25.0)
-    assert dispatcher.shares.had("ann") == 25.0
+    assert dispatcher.shares.seconds(dispatcher.shares.had("ann")) == pytest.approx(LITTLE_S + 25.0)
 
 
 def test_the_first_tasks_of_an_owner_can_be_told() -> None:

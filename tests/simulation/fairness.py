@@ -27,8 +27,9 @@ def passed_over(
     for other in core.tasks.values():
         alike = other.owner == offered.owner and other.model == offered.model
         if alike and urgency(other) < urgency(offered) and dispatcher.in_line(other):
-            left_out = dispatcher.left_out.get(other.id, {}).get(session.worker, now) > now
-            if not left_out and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
+            left_out = dispatcher.left_out.get(other.id, {}).get(session.worker)
+            barred = left_out is not None and left_out.bars(session.id, now)
+            if not barred and takes(other.video.facts) and dispatcher.kept.get(other.id, now) <= now:
                 if not better_elsewhere(core, session, other, now):
                     yield other.id
 

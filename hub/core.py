@@ -21,12 +21,13 @@ from .messages import Accept, Bye, Decline, Drain, Failed, Hello, Message, Progr
 from .offers import Offers
 from .outlook import Outlook, Outlooks
 from .presence import Presence
+from .report import code_of, report_of
 from .roster import Roster
 from .rules import Rules
 from .session import WorkerSession
 from .task import IllegalMove, Lease, LeaseLost, Problem, State, Task
 from .verdict import Verdict, judge, misfit
-from .workload import HUBS_OWN, REFUSED, Report, Workload
+from .workload import REFUSED, Workload
 
 UNNUMBERED = messages.Problem(code="no_number", detail="what has no n does not count; hello has 1, the next 2")
 
@@ -389,14 +390,3 @@ class Core:
         if task is None:
             raise Conflict("this lease is over", code="lease_lost")
         return task
-
-
-def report_of(message: Result | Failed) -> Report:
-    """What makes a report of an end the same report when it is sent again."""
-    return tuple(message.artifacts) if isinstance(message, Result) else message.code
-
-
-def code_of(message: Failed) -> str:
-    """A failure's code in one line; the words by which the hub tells what it found itself are not a worker's to say."""
-    code = "".join(sign if sign.isprintable() else "_" for sign in message.code)
-    return "worker_error" if code in HUBS_OWN else code

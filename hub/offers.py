@@ -72,7 +72,10 @@ class Offers:
             self.end(session, offer_id, now, refused=False)
 
     def expire(self, session: WorkerSession, now: float) -> None:
-        """Silence counts as no, and who is silent rests."""
+        """Silence counts as no, and who is silent rests; while the store does not answer, an offer may not be sent."""
+        if not self.work.pacing.storing:
+            self.extend(session, now)
+            return
         over = [offer_id for offer_id, offer in session.offers.items() if offer.deadline <= now]
         for offer_id in over:
             self.end(session, offer_id, now, refused=True)

@@ -16,9 +16,10 @@ from .dispatcher import Dispatcher
 from .effects import Effect, Publish, Save
 from .estimate import Estimates, size_of
 from .media import Media
-from .messages import LONGEST_WAIT_S, Artifact
+from .messages import LONGEST_WAIT_S
 from .pacing import Pacing
 from .parts import Parts
+from .report import Report
 from .rules import Rules
 from .task import LOST, QUARANTINED, STALLED, Lease, Output, Problem, Task
 
@@ -29,10 +30,7 @@ UNKNOWN_COST_S = 0.05  # seconds for a megapixel-frame of a model that nobody ha
 REFUSED = "refused"  # the failure code of a worker that would not begin
 REFUSALS = 12  # times that one worker may refuse a task before that is an attempt: for more than an hour
 LONGEST_REFUSAL_S = 600.0  # seconds for which a worker that refuses is not asked again
-HUBS_OWN = frozenset({LOST, STALLED, QUARANTINED})  # failure codes that no worker can say
 ENDS_WORKERS = frozenset({LOST, "worker_crashed", STALLED})  # a worker did not survive its attempt
-
-Report = tuple[Artifact, ...] | str  # what a worker said of an end: its files, or its failure's code
 
 
 class Workload:

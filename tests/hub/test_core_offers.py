@@ -177,7 +177,7 @@ def test_what_an_admin_takes_from_a_worker_is_offered_to_another_first(world: Wo
 def test_what_an_admin_takes_from_the_only_worker_is_offered_to_it_again(world: World) -> None:
     world.join("w1", slots=2)
     world.join("w2", models=["m", "n"])
-    world.core.drain("w2", "maintenance", world.now)
+    world.say(Drain(reason="maintenance"), "w2")
     world.accept(world.submit(), "w1")
     assert only(world.take(world.core.requeue(world.task(), world.now)), Offer).task == "task-1"
 

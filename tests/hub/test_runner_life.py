@@ -167,6 +167,7 @@ async def test_p14_the_journal_does_not_grow_with_the_time_for_which_the_store_i
     waiting, ended = decided(stage, "task-2"), stage.runner.decide([])
     while stage.runner.healthy:
         await asyncio.sleep(0)
+    later = decided(stage, "task-3")
     sizes = []
     for second in range(3600):
         stage.clock.time += 1
@@ -179,11 +180,12 @@ async def test_p14_the_journal_does_not_grow_with_the_time_for_which_the_store_i
     assert not ended.done(), "nor is anything told as carried out"
     stage.store.away = False
     async with asyncio.timeout(5):
-        await waiting
+        await asyncio.gather(waiting, later)
         await stage.runner.decide([])
     assert transport.kinds.count("LeaseLost") == 1
     offers = [message.task for message in transport.written if isinstance(message, Offer)]
-    assert offers == ["task-1", "task-2", "task-2"], "one before that was known, and the one that stands"
+    assert offers == ["task-1", "task-2", "task-3"], "the last one stands, though nobody could take it for an hour"
+    assert not stage.core.roster.session_of("w1").rests_until, "and nobody is to blame for that"
     caplog.clear()
 
 

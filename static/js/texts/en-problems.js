@@ -111,4 +111,6 @@ export default {
   "problem.worker_error": "The worker ran into an error. Try again, or choose another model.",
   "problem.worker_crashed": "The worker crashed while it was at it. Try again, or choose another model.",
   "problem.input_corrupt": "The files did not reach the worker whole. Try again.",
+  "problem.model_offered": "A service that is connected offers this model. Forget it when none does.",
+  "problem.bad_input": "The worker cannot use this video or background. Choose another file.",
 };

@@ -111,4 +111,6 @@ export default {
   "problem.worker_error": "服务处理时出错，请重试或选择其他模型。",
   "problem.worker_crashed": "服务在处理时崩溃，请重试或选择其他模型。",
   "problem.input_corrupt": "文件未能完整送达服务，请重试。",
+  "problem.model_offered": "仍有在线服务提供该模型；没有服务提供后才能移除。",
+  "problem.bad_input": "服务无法使用这个视频或背景，请换一个文件。",
 };

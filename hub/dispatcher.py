@@ -8,8 +8,9 @@ their models and the tasks that they may not have, not on how many tasks wait.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
+from functools import cached_property
 from itertools import islice, repeat
 
 from msgspec import Struct
@@ -46,24 +47,29 @@ class LeftOut(Struct):
 
 
 class Decision:
-    """What is the same for all workers that are asked at once.
+    """What is the same for all of the workers `asked` at once.
 
     `loaded` counts by model the slots of those who have it loaded, by their limits. `kept` are tasks that were found
     to be kept for these, `in_vain` the limits with which others have been asked and got nothing for that reason alone.
     """
 
-    def __init__(self, sessions: Iterable[WorkerSession], now: float) -> None:
+    def __init__(self, asked: Collection[WorkerSession], now: float) -> None:
+        self.asked = asked
         self.now = now
         self.looks = repeat(True, LOOKS)
         self.kept: set[str] = set()
         self.in_vain: set[Limits] = set()
-        self.loaded: dict[str, dict[Limits, tuple[Model, int]]] = {}
-        for session in sessions:
+
+    @cached_property
+    def loaded(self) -> dict[str, dict[Limits, tuple[Model, int]]]:
+        loaded: dict[str, dict[Limits, tuple[Model, int]]] = {}
+        for session in self.asked:
             offer = session.models.get(session.warm)
-            if offer is not None:
-                slots = self.loaded.setdefault(offer.name, {})
+            if offer is not None and session.usable and session.rests_until <= self.now:
+                slots = loaded.setdefault(offer.name, {})
                 _, number = slots.get(limits_of(offer), (offer, 0))
                 slots[limits_of(offer)] = (offer, number + session.slots)
+        return loaded
 
     def slots(self, task: Task) -> int:
         """How many slots there are, taken or not, where its model is loaded and it is taken."""
@@ -220,9 +226,11 @@ class Dispatcher:
                 waiting += queue.size
                 if len(queue.parts) > PARTS:
                     queue.keep_only(session.models[model] for session in having[model].values())
-        usable = [session for session in able.values() if session.usable and session.rests_until <= now]
-        decision = Decision(usable, now)
-        free = [(-slots, number, session) for number, session in enumerate(usable) if (slots := session.free)]
+        decision = Decision(able.values(), now)
+        free = [
+            (-slots, number, session) for number, session in enumerate(able.values())
+            if session.rests_until <= now and (slots := session.free)
+        ]
         heapq.heapify(free)
         pairs: list[tuple[Task, WorkerSession]] = []
         while free and len(pairs) < waiting:

@@ -5,6 +5,8 @@ Owns what a failure counts, and when there are enough of them. Never pauses anyb
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec import Struct
 
 from .task import LOST, Task
@@ -26,6 +28,37 @@ class Failure(Struct, frozen=True):
     mild: bool
 
 
+class Record:
+    """What has failed on one worker, by task, and how often for each cause: `plain` without the mild ones."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, Failure] = {}
+        self.plain: Counter[str] = Counter()
+        self.all: Counter[str] = Counter()
+
+    def put(self, task_id: str, failure: Failure) -> None:
+        """Remember a failure, instead of an earlier one of the same task."""
+        self.drop(task_id)
+        self.failures[task_id] = failure
+        for causes in self.told_by(failure):
+            causes[failure.cause] += 1
+        if len(self.failures) > KEPT:
+            self.drop(next(iter(self.failures)))
+
+    def drop(self, task_id: str) -> None:
+        """Forget a task, if it failed."""
+        failure = self.failures.pop(task_id, None)
+        if failure is not None:
+            for causes in self.told_by(failure):
+                causes[failure.cause] -= 1
+                if not causes[failure.cause]:
+                    del causes[failure.cause]
+
+    def told_by(self, failure: Failure) -> list[Counter[str]]:
+        """Where a failure counts."""
+        return [self.all] if failure.mild else [self.all, self.plain]
+
+
 class Suspicions:
     """What has failed on whom; `after` failures with different causes in a row are enough (0: never).
 
@@ -35,7 +68,7 @@ class Suspicions:
 
     def __init__(self, after: int) -> None:
         self.after = after
-        self.failures: dict[str, dict[str, Failure]] = {}
+        self.records: dict[str, Record] = {}
         self.lost: set[str] = set()
 
     def began(self, worker: str) -> None:
@@ -48,10 +81,9 @@ class Suspicions:
             if worker in self.lost:
                 return False
             self.lost.add(worker)
-        failures = self.failures.setdefault(worker, {})
-        failures[task.id] = Failure(task.owner, code, mild)
-        if len(failures) > KEPT:
-            del failures[next(iter(failures))]
+        if worker not in self.records:
+            self.records[worker] = Record()
+        self.records[worker].put(task.id, Failure(task.owner, code, mild))
         return self.enough(worker)
 
     def completed(self, worker: str, task: Task) -> dict[str, str]:
@@ -62,21 +94,19 @@ class Suspicions:
         self.forget(worker)
         guilty = {}
         for other in {attempt.worker for attempt in task.attempts}:
-            failures = self.failures.get(other, {})
-            if task.id in failures:
-                failure = failures[task.id] = Failure(task.id, failures[task.id].code, False)
+            record = self.records.get(other)
+            if record is not None and task.id in record.failures:
+                code = record.failures[task.id].code
+                record.put(task.id, Failure(task.id, code, False))
                 if self.enough(other):
-                    guilty[other] = failure.code
+                    guilty[other] = code
         return guilty
 
     def enough(self, worker: str) -> bool:
         """Whether so much has failed on a worker that it should be paused."""
-        failures = self.failures[worker].values()
-        plain = {failure.cause for failure in failures if not failure.mild}
-        return 0 < self.after and (
-            len(plain) >= self.after or len({failure.cause for failure in failures}) >= MILD * self.after
-        )
+        record = self.records[worker]
+        return 0 < self.after and (len(record.plain) >= self.after or len(record.all) >= MILD * self.after)
 
     def forget(self, worker: str) -> None:
         """Count from zero."""
-        self.failures.pop(worker, None)
+        self.records.pop(worker, None)

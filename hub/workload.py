@@ -79,8 +79,7 @@ class Workload:
         self.parts.share(task)
         self.tasks[task.id] = task
         self.dispatcher.add(task, now)
-        failed_on = frozenset(attempt.worker for attempt in task.attempts if attempt.code != REFUSED)
-        if failed_on:
+        if task.attempts and (failed_on := frozenset(each.worker for each in task.attempts if each.code != REFUSED)):
             self.dispatcher.avoid(task, failed_on, now)
 
     def cost(self, task: Task) -> float:

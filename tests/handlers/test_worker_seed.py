@@ -185,7 +185,7 @@ async def test_a_result_for_which_the_hub_has_no_room_is_taken_later_or_held_aga
     else:
         await state(person, task, "waiting")
         assert api.hub.runner.core.tasks[task["id"]].attempts[0].code == "verification_failed"
-        assert service.name not in api.hub.runner.core.presence.suspicions.failures
+        assert service.name not in api.hub.runner.core.presence.suspicions.records
     assert caplog.text.count("seed_result_not_taken") == failures
     caplog.clear()
 

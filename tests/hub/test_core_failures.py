@@ -116,7 +116,7 @@ def test_a_worker_without_a_registration_is_not_counted(world: World) -> None:
     world.join()
     for number in range(2 * MANY):
         fail(world, number)
-    assert world.core.presence.suspicions.failures == {}
+    assert world.core.presence.suspicions.records == {}
 
 
 @pytest.mark.parametrize("code", ["worker_lost", "stalled", "quarantined"])

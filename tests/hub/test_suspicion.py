@@ -116,7 +116,7 @@ def test_a_worker_that_is_lost_with_every_task_that_it_takes_is_suspected(suspic
 def test_no_more_is_remembered_than_is_of_use(suspicions: Suspicions) -> None:
     for number in range(2 * KEPT):
         suspicions.failed("w1", of("eve", f"poison-{number}"), "oom", False)
-    assert len(suspicions.failures["w1"]) == KEPT
+    assert len(suspicions.records["w1"].failures) == KEPT
 
 
 def test_it_can_be_switched_off() -> None:

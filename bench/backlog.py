@@ -14,12 +14,12 @@ from store.documents import KINDS, to_document
 from store.mongo import MongoStore
 
 LATER = "later"  # the model they are for; nobody serves it until a benchmark lets a worker offer it
-OWNERS = 100
+OWNERS = 10  # where the inputs of many more are refused in a row, the hub suspects the workers
 AT_ONCE = 5000
 
 
 async def fill(store: MongoStore, tasks: int) -> None:
-    """Put `tasks` waiting tasks of 100 users into the store, the oldest first, then make the indexes."""
+    """Put `tasks` waiting tasks of ten users into the store, the oldest first, then make the indexes."""
     now = time.time() - tasks / 1000
     owners = [new_id() for _ in range(OWNERS)]
     facts = Facts(1280, 720, "30000/1001", 300, 10.01, 0, "h264", "yuv420p", "mp4", "aac")

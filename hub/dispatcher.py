@@ -203,7 +203,8 @@ class Dispatcher:
     def had_some(self, owner: str) -> None:
         """What an owner has had is another amount now: the turns follow."""
         for queue in self.queues.values():
-            queue.enter(owner)
+            if owner in queue.lines:
+                queue.enter(owner)
 
     # --- matching -----------------------------------------------------------------------------------------------
 

@@ -214,8 +214,9 @@ class FairQueue:
         if user not in self.lines or self.shares.capped(user):
             self.entered.pop(user, None)
             return
-        tag, known = self.shares.start_tag(user), self.entered.get(user)
-        if known is not None and self.shares.had(user) <= known[0] <= tag:
+        had, known = self.shares.had(user), self.entered.get(user)
+        tag = max(self.shares.now, had)  # not before those who ask already
+        if known is not None and had <= known[0] <= tag:
             return
         turn = self.entered[user] = (tag, self.shares.next_number())
         if len(self.turns) > 64 + 2 * len(self.entered):

@@ -47,7 +47,10 @@ class ModelQueue(FairQueue):
     def add(self, task: Task) -> None:
         super().add(task)
         facts = task.video.facts
-        self.pixels, self.frames = max(self.pixels, facts.width * facts.height), max(self.frames, facts.frames)
+        if (pixels := facts.width * facts.height) > self.pixels:
+            self.pixels = pixels
+        if facts.frames > self.frames:
+            self.frames = facts.frames
         for part in self.parts.values():
             if part.takes(task):
                 part.add(task)

@@ -77,6 +77,8 @@ class Suspicions:
 
     def failed(self, worker: str, task: Task, code: str, mild: bool) -> bool:
         """A task has failed on a worker; whether that was one too many."""
+        if not self.after:
+            return False
         if code == LOST:
             if worker in self.lost:
                 return False
@@ -105,7 +107,7 @@ class Suspicions:
     def enough(self, worker: str) -> bool:
         """Whether so much has failed on a worker that it should be paused."""
         record = self.records[worker]
-        return 0 < self.after and (len(record.plain) >= self.after or len(record.all) >= MILD * self.after)
+        return len(record.plain) >= self.after or len(record.all) >= MILD * self.after
 
     def forget(self, worker: str) -> None:
         """Count from zero."""

@@ -36,7 +36,7 @@ ACCEPT_S = 30.0  # seconds in which a service must say whether it takes a task
 MAX_KEPT = 200  # jobs that are looked for when a service comes back: more than it has slots
 MAX_REPLY = 64 * 1024  # bytes of what it says then
 TRIES, PAUSE_S = 3, 1.0  # to take a result that the hub fails to take; each makes the pause five times as long
-REPORT_S = 6 * 3600.0  # seconds after which a task is given up that its service says nothing of, although it is there
+QUIET = 12  # times STALL_SECONDS that a service may say nothing of a task, if it has said nothing of any before its end
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Job:
 class SeedService:
     """One interface service in the older dialect; a transport of the session that it makes for the service.
 
-    `heard_at` is when the service last gave a sign of life.
+    `heard_at` is when the service last gave a sign of life; `talks` is set once it has spoken of a task before its end.
     """
 
     def __init__(self, rooms: Rooms, interface: Interface) -> None:
@@ -66,7 +66,7 @@ class SeedService:
         self.heard_at = self.renewed_at = rooms.clock.now()
         self.number = 0
         self.handled = 0
-        self.closed = False
+        self.closed = self.talks = False
 
     # --- presence -----------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class SeedService:
     def watch(self) -> None:
         """Called again and again: keep the session alive as long as the service is, and end it then."""
         now = self.rooms.clock.now()
-        for job in self.jobs.values():  # many say no numbers, or nothing before the end: REPORT_S is their limit
+        for job in self.jobs.values():  # many say no numbers, or nothing before the end: `patience` is their limit
             self.rooms.runner.core.work.pacing.moved(job.record.task_id, now)
         if now - self.heard_at > self.rooms.settings.heartbeat_timeout:
             log.info("interface_offline", worker=self.interface.id)
@@ -110,12 +110,14 @@ class SeedService:
     def renew(self) -> None:
         """Speak for the service, which may be silent between two heartbeats."""
         self.renewed_at = now = self.rooms.clock.now()
+        patience = self.rooms.settings.stall_seconds * (1 if self.talks else QUIET)
         self.say(Status())
         for job in list(self.jobs.values()):
-            if now - job.reported_at < REPORT_S or job.record.done:
+            if now - job.reported_at < patience or job.record.done:
                 self.say(Renew(lease=job.record.id))
             else:
-                self.say(Failed(lease=job.record.id, code="no_report", detail=f"nothing heard of it for {REPORT_S} s"))
+                detail = f"nothing heard of it for {patience:.0f} s"
+                self.say(Failed(lease=job.record.id, code="no_report", detail=detail))
 
     def leave(self) -> None:
         """The service is not there any more: its tasks are free at once."""
@@ -248,6 +250,7 @@ class SeedService:
         """
         runner, lease = self.rooms.runner, job.record.id
         job.reported, job.reported_at, self.heard_at = True, self.rooms.clock.now(), self.rooms.clock.now()
+        self.talks |= callback.said in (Said.PENDING, Said.PROCESSING)
         match callback.said:
             case Said.PENDING:
                 self.say(Renew(lease=lease))

@@ -186,7 +186,7 @@ class Settings:
     stall_seconds: float = setting(
         WORKERS, parsing.measured(1.0, 0.05, 86400), "seconds, from 0.05 to 86400", "900",
         "Seconds without progress (a tenth of a percent, or a new phase) after which a task is taken from its worker, "
-        "even if that renews its lease; not in the older dialect.")
+        "even if that renews its lease; in the older dialect, without a word about it.")
     max_running_per_user: int = setting(
         WORKERS, parsing.whole(0, 10000), "a whole number from 0 to 10000", "0",
         "How many tasks of one user run at once; 0 is any number.")

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from handlers.worker_seed import REPORT_S
+from handlers.worker_seed import QUIET
 from hub.__main__ import Hub
 from hub.effects import Delete, Save
 from hub.interface import Interface, hash_token, new_token
@@ -119,12 +119,19 @@ async def test_a_service_that_says_no_numbers_keeps_its_task_longer_than_others(
         api.close()
 
 
-async def test_a_task_of_which_a_living_service_says_nothing_for_hours_is_tried_again(
-    api: Api, service: Service,
+@pytest.mark.parametrize("talks", [True, False], ids=["of one that talks", "of one that does not"])
+async def test_a_task_of_which_a_living_service_says_nothing_is_tried_again(
+    api: Api, service: Service, talks: bool
 ) -> None:
-    person, task, _ = await ordered(api, service)
+    """Who has said before how far it is has as long as other workers; who says nothing before the end has longer."""
+    person, task, order = await ordered(api, service)
+    if talks:
+        fine(await service.call(order, "PENDING"))
     [job] = jobs(api, service).values()
-    job.reported_at -= REPORT_S
+    job.reported_at -= (1 if talks else QUIET) * api.hub.settings.stall_seconds - 60
+    fine(await service.heartbeat())
+    assert api.hub.runner.core.tasks[task["id"]].lease is not None
+    job.reported_at -= 60
     fine(await service.heartbeat())
     await state(person, task, "waiting")
     assert api.hub.runner.core.tasks[task["id"]].attempts[-1].code == "no_report"

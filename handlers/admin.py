@@ -127,6 +127,7 @@ class RequeueTask(AnyTask):
 class UserChanges(Form):
     role: Role | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
+    weight: int | UnsetType = UNSET
 
 
 class Users(AdminEndpoint):
@@ -139,7 +140,7 @@ class Users(AdminEndpoint):
 
 
 class OneUser(AdminEndpoint):
-    """PATCH /api/admin/users/{id}: another role, or shut out."""
+    """PATCH /api/admin/users/{id}: another role or weight, or shut out."""
 
     async def patch(self, id: str) -> None:
         form = self.form(UserChanges)
@@ -150,7 +151,8 @@ class OneUser(AdminEndpoint):
         runner.check_ready()
         role = user.role if form.role is UNSET else form.role
         disabled = user.disabled if form.disabled is UNSET else form.disabled
-        after = account.with_access(user, role, disabled)
+        weight = user.weight if form.weight is UNSET else form.weight
+        after = account.with_access(user, role, disabled, weight)
         if leads(user) and not leads(after) and not await self.others_lead(user):
             raise Conflict("there would be no admin left", code="last_admin")
         await runner.carry_out([Save(after, user.version)])
@@ -225,7 +227,7 @@ def leads(user: User) -> bool:
 
 def user_view(user: User) -> dict[str, Any]:
     """A user as admins see one."""
-    return {**account.public(user), "disabled": user.disabled}
+    return {**account.public(user), "disabled": user.disabled, "weight": user.weight}
 
 
 ROUTES = [

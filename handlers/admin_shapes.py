@@ -16,6 +16,7 @@ class KnownUser(User):
     """A user as admins see one."""
 
     disabled: bool
+    weight: int
 
 
 class Owner(Struct):

@@ -82,7 +82,7 @@ async def make(rooms: Rooms, user: User, form: TaskForm, key: str | None, order:
             background = await inputs.source(user.id, form.background_id, Purpose.BACKGROUND, "/background_id")
         task = Task(
             new_id(), user.id, form.model, video, background, rooms.clock.wall(), dict(form.options),
-            form.priority, request_key=key, request_hash=order,
+            form.priority, user.weight, request_key=key, request_hash=order,
         )
         try:
             await runner.carry_out(runner.core.submit(task, rooms.clock.now()))

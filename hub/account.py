@@ -23,6 +23,7 @@ EMAIL_BYTES = 254  # what fits between the angle brackets of an SMTP path (RFC 5
 NAME_LENGTH = 100
 PASSWORD_LENGTH = 8
 PASSWORD_BYTES = 1024
+MOST_WEIGHT = 100
 CONTROLS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 JOINERS = "\u200c\u200d"  # Persian and Indic words and emoji families need them
 
@@ -31,7 +32,8 @@ class User(Struct, frozen=True):
     """One account.
 
     `email` is the key that `email_key` makes, unique among users; `created_at` is seconds since the epoch; tokens
-    carry the `token_epoch` they were issued in, so raising it ends them all. A `disabled` user cannot sign in.
+    carry the `token_epoch` they were issued in, so raising it ends them all. A `disabled` user cannot sign in. Beside
+    others who wait, one of twice the `weight` (1..100) gets twice as much of the workers' time.
     """
 
     id: str
@@ -42,6 +44,7 @@ class User(Struct, frozen=True):
     created_at: float
     token_epoch: int = 0
     disabled: bool = False
+    weight: int = 1
     version: int = 1
 
 
@@ -70,10 +73,20 @@ def with_password(user: User, password_hash: str) -> User:
     )
 
 
-def with_access(user: User, role: Role, disabled: bool) -> User:
-    """The user with another role, or shut out or let in again; who is shut out is signed out everywhere."""
+def with_access(user: User, role: Role, disabled: bool, weight: int) -> User:
+    """The user with another role or weight, or shut out or let in again; who is shut out is signed out everywhere.
+
+    A weight counts for what is ordered from now on.
+
+    Raises:
+        Invalid: the weight is not from 1 to 100.
+    """
+    if not 1 <= weight <= MOST_WEIGHT:
+        raise refused("/weight", "invalid", f"a weight is from 1 to {MOST_WEIGHT}")
     epoch = user.token_epoch + (disabled and not user.disabled)
-    return replace(user, role=role, disabled=disabled, token_epoch=epoch, version=user.version + 1)
+    return replace(
+        user, role=role, disabled=disabled, weight=weight, token_epoch=epoch, version=user.version + 1,
+    )
 
 
 def public(user: User) -> dict[str, Any]:

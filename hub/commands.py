@@ -169,7 +169,7 @@ def user_add(email: str, name: str, admin: bool, password: str) -> None:
 def user_list() -> None:
     """Show all accounts."""
     for found in with_store(read_settings(), lambda store: all_of(store, User)):
-        state = " disabled" if found.disabled else ""
+        state = (" disabled" if found.disabled else "") + (f" weight {found.weight}" if found.weight > 1 else "")
         click.echo(f"{found.email}  {found.role}{state}  since {rfc3339(found.created_at)[:10]}  {found.name}")
 
 
@@ -181,10 +181,24 @@ def user_role(email: str, role: Role) -> None:
 
     async def errand(store: Store) -> None:
         found = await known_user(store, email)
-        await save(store, account.with_access(found, role, found.disabled), found.version)
+        await save(store, account.with_access(found, role, found.disabled, found.weight), found.version)
 
     with_store(read_settings(), errand)
     click.echo(f"{email} is {role} now")
+
+
+@user.command("weight")
+@click.argument("email")
+@click.argument("weight", type=click.IntRange(1, account.MOST_WEIGHT))
+def user_weight(email: str, weight: int) -> None:
+    """Let somebody have so many times the workers' time of others who wait."""
+
+    async def errand(store: Store) -> None:
+        found = await known_user(store, email)
+        await save(store, account.with_access(found, found.role, found.disabled, weight), found.version)
+
+    with_store(read_settings(), errand)
+    click.echo(f"{email} has the weight {weight} now")
 
 
 @user.command("password")

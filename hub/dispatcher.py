@@ -81,7 +81,8 @@ class Dispatcher:
     """The waiting tasks, ready to be matched.
 
     `cost` gives a task's expected seconds, `cap` is how many tasks of one owner run at once (0: any). `asleep` are
-    the tasks that wait for their time, `charged` those that are offered or run: whose they are and at what price.
+    the tasks that wait for their time, `charged` those that are offered or run: whose they are, at what price and with
+    what weight.
     `left_out` says by task which workers are not offered it, `kept` until when (seconds) it is kept for some. `avoided`
     says by task on which workers it failed, and until when others are preferred; `having` who had which model when
     tasks were matched last.
@@ -93,7 +94,7 @@ class Dispatcher:
         self.queues: dict[str, ModelQueue] = {}
         self.asleep: dict[str, Task] = {}
         self.alarms: list[tuple[float, str]] = []
-        self.charged: dict[str, tuple[str, float, Turn | None]] = {}
+        self.charged: dict[str, tuple[str, float, int, Turn | None]] = {}
         self.left_out: dict[str, dict[str, LeftOut]] = {}
         self.avoided: dict[str, tuple[frozenset[str], float]] = {}
         self.kept: dict[str, float] = {}
@@ -138,7 +139,7 @@ class Dispatcher:
 
         Each time it lets the same task pass, that is twice as long; so whoever would take it finds it waiting.
         """
-        _, _, turn = self.charged[task.id]
+        *_, turn = self.charged[task.id]
         self.ended(task.id, 0.0)
         self.add(task, now)
         if turn is not None and task.model in self.queues:
@@ -188,16 +189,16 @@ class Dispatcher:
     def began(self, task: Task, turn: Turn | None = None) -> None:
         """A task is offered or runs: its owner is charged, in the turn that it used if it used one."""
         if task.id not in self.charged:
-            cost = self.cost(task)
-            self.charged[task.id] = (task.owner, cost, turn)
+            cost = self.cost(task) / task.weight
+            self.charged[task.id] = (task.owner, cost, task.weight, turn)
             self.shares.began(task.owner, cost)
             self.had_some(task.owner)
 
     def ended(self, task_id: str, seconds: float | None = None) -> None:
         """A task is offered or runs no longer; its owner pays for the `seconds` it took, if that is known."""
-        owner, cost, _ = self.charged.pop(task_id, ("", 0.0, None))
+        owner, cost, weight, _ = self.charged.pop(task_id, ("", 0.0, 1, None))
         if owner:
-            self.shares.ended(owner, cost, cost if seconds is None else seconds)
+            self.shares.ended(owner, cost, cost if seconds is None else seconds / weight)
             self.had_some(owner)
 
     def had_some(self, owner: str) -> None:

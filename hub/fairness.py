@@ -114,6 +114,11 @@ class Line:
     def __contains__(self, task: Task) -> bool:
         return self.place(task) is not None
 
+    @property
+    def weight(self) -> int:
+        """The weight of its user, as of the first task."""
+        return self.tasks[self.gone].weight
+
     def place(self, task: Task) -> int | None:
         """Where in `tasks` it is, if it is."""
         at = bisect_left(self.tasks, order(task), lo=self.gone, key=order)
@@ -151,19 +156,23 @@ class Ahead:
     """How many tasks go before those of one user, by the number of the user's own before them.
 
     Each of the `others` has so many turns more before a task, the more of the user's own are before it: from `starts`
-    of these on, and up to `ends`, when all that the other has has gone. Both are of those that were looked at.
+    of these on, and up to `ends`, when all that the other has has gone. Both are of those that were looked at. For one
+    with another weight, `uneven` has the turns before the first task, the turns more for each, and all there are.
     """
 
-    def __init__(self, starts: list[int], ends: list[int], others: int) -> None:
-        self.starts, self.ends = sorted(starts), sorted(ends)
+    def __init__(
+        self, starts: list[int], ends: list[int], others: int, uneven: list[tuple[float, float, int]],
+    ) -> None:
+        self.starts, self.ends, self.uneven = sorted(starts), sorted(ends), uneven
         self.started, self.ended = list(accumulate(self.starts, initial=0)), list(accumulate(self.ends, initial=0))
         self.others = others
 
     def of(self, own: int) -> int:
         """How many go before a task that has `own` of its owner's before it."""
-        seen = len(self.starts)
+        seen = len(self.starts) + len(self.uneven)
         begun, done = bisect_left(self.starts, own), bisect_left(self.ends, own)
         ahead = (own * begun - self.started[begun]) - (own * done - self.ended[done])
+        ahead += sum(max(0, min(all, math.ceil(turns + own * each))) for turns, each, all in self.uneven)
         return own + (ahead * self.others // seen if seen else 0)
 
 
@@ -252,12 +261,15 @@ class FairQueue:
     def ahead(self, user: str, cost: float) -> Ahead:
         """What goes before the tasks of a user, if all take `cost` seconds; not all of many others are looked at."""
         tag, count = self.turn(user)
-        had = self.shares.seconds(tag)
-        starts, ends = list[int](), list[int]()
+        had, weight = self.shares.seconds(tag), self.lines[user].weight
+        starts, ends, uneven = list[int](), list[int](), list[tuple[float, float, int]]()
         for other, line in islice(self.lines.items(), LOOKED_AT + 1):
             if other != user:
                 their_tag, their_count = self.turn(other)
-                turns = (had - self.shares.seconds(their_tag)) / cost
+                turns = (had - self.shares.seconds(their_tag)) * line.weight / cost
+                if line.weight != weight:
+                    uneven.append((turns, line.weight / weight, len(line)))
+                    continue
                 whole = round(turns)
                 if abs(turns - whole) < 1e-3:
                     whole += whole < 0 or (whole == 0 and their_count < count)
@@ -265,7 +277,7 @@ class FairQueue:
                     whole = math.ceil(turns)
                 starts.append(-whole)
                 ends.append(len(line) - whole)
-        return Ahead(starts, ends, len(self.lines) - 1)
+        return Ahead(starts, ends, len(self.lines) - 1, uneven)
 
     def position(self, task: Task, cost: float) -> int:
         """About how many tasks go first, if all take `cost` seconds: one's own before it, and the others' turns."""

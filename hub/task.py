@@ -138,7 +138,7 @@ class Task(Struct, frozen=True):
     Times are seconds since the epoch, `progress` 0..100, `attempt` counts assignments from 1, `version` grows by
     one with every change, `not_before` is when a released task may be offered again, `results_gone_at` when the files
     behind `outputs` were removed because of their age. `request_key` and `request_hash` are the Idempotency-Key that
-    created it and the hash of that request's body.
+    created it and the hash of that request's body. `weight` is the owner's when it was ordered.
     """
 
     id: str
@@ -149,6 +149,7 @@ class Task(Struct, frozen=True):
     created_at: float
     options: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
+    weight: int = 1
     state: State = State.WAITING
     phase: str | None = None
     progress: float = 0.0

@@ -291,6 +291,19 @@ class Person:
         return task
 
 
+async def everything(person: Person, path: str, **query: str) -> list[dict[str, Any]]:
+    """All pages of a list, two at a time."""
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        extra = "".join(f"&{name}={value}" for name, value in query.items())
+        page = await person.get(f"{path}?limit=2{cursor}{extra}")
+        items += page["items"]
+        if page["next"] is None:
+            return items
+        cursor = f"&cursor={page['next']}"
+
+
 @functools.cache
 def small_video() -> bytes:
     """The smallest video that is one: three pictures of 64 x 64."""

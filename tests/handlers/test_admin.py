@@ -1,4 +1,4 @@
-"""The admin's JSON: who may come in, the queue with its reasons, the interface services, users, and moves on tasks."""
+"""The admin's JSON: who may come in, the queue with its reasons, the interface services, and moves on tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hub.interface import Interface, OfferedModel
 from hub.messages import Cancel, Drain, LeaseLost, Status
 from hub.task import State
 from tests.handlers.fake_worker import FakeWorker, worker
-from tests.handlers.running import Api, eventually, fine, one_loop, refused
+from tests.handlers.running import Api, eventually, everything, fine, one_loop, refused
 
 pytestmark = one_loop
 
@@ -34,19 +34,6 @@ async def test_p16_only_admins_come_in(api: Api, method: str, path: str) -> None
     refused(await api(method, path, json_body={}), 401, "unauthorized")
     refused(await user(method, path, json_body={}), 403, "forbidden")
     refused(await api(method, path, json_body={}, token=token), 403, "forbidden")
-
-
-async def everything(admin: Any, path: str, **query: str) -> list[dict[str, Any]]:
-    """All pages of a list, two at a time."""
-    items: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        extra = "".join(f"&{name}={value}" for name, value in query.items())
-        page = await admin.get(f"{path}?limit=2{cursor}{extra}")
-        items += page["items"]
-        if page["next"] is None:
-            return items
-        cursor = f"&cursor={page['next']}"
 
 
 @pytest.mark.parametrize("path", ["/api/tasks/admin/pending", "/api/admin/interfaces", "/api/admin/users"])
@@ -327,64 +314,3 @@ async def test_what_another_process_changes_is_noticed(api: Api) -> None:
         await eventually(lambda: session.free == 1)
         await api.hub.rooms.store.commit([Save(replace(record, enabled=False, version=4), 3)])
         assert (await one.closed())[0] == 4403
-
-
-# --- users and numbers ------------------------------------------------------------------------------------------
-
-
-async def test_users_are_listed_and_changed(api: Api) -> None:
-    admin, person = await api.user("admin"), await api.user()
-    [shown] = [each for each in await everything(admin, "/api/admin/users") if each["id"] == person.user.id]
-    assert (shown["role"], shown["disabled"], shown["email"]) == ("user", False, person.user.email)
-    assert not {"password_hash", "token_epoch"} & shown.keys()
-    path = f"/api/admin/users/{person.user.id}"
-    assert fine(await admin("PATCH", path, json_body={"role": "admin"}))["role"] == "admin"
-    assert (await person.get("/api/admin/stats"))["users"] > 1
-    assert fine(await admin("PATCH", path, json_body={"role": "user"}))["role"] == "user"
-    refused(await person("GET", "/api/admin/stats"), 403, "forbidden")
-    refused(await admin("PATCH", path, json_body={"role": "king"}), 422, "invalid")
-    refused(await admin("PATCH", path, json_body={"email": "x@y.z"}), 422, "invalid")
-    refused(await admin("PATCH", "/api/admin/users/x", json_body={}), 404, "not_found")
-
-
-async def test_a_disabled_user_is_out_at_once_and_may_come_back(api: Api) -> None:
-    admin = await api.user("admin")
-    account = {"email": "gone@test.example", "password": "a sentence that works"}
-    made = fine(await api("POST", "/api/auth/register", json_body=account), 201)
-    path = f"/api/admin/users/{made['user']['id']}"
-    assert fine(await api("GET", "/api/auth/me", token=made["token"]))
-    assert fine(await admin("PATCH", path, json_body={"disabled": True}))["disabled"] is True
-    refused(await api("GET", "/api/auth/me", token=made["token"]), 401, "unauthorized")
-    refused(await api("POST", "/api/auth/login", json_body=account), 403, "account_disabled")
-    wrong = {**account, "password": "another sentence"}
-    refused(await api("POST", "/api/auth/login", json_body=wrong), 401, "bad_credentials")
-    fine(await admin("PATCH", path, json_body={"disabled": False}))
-    refused(await api("GET", "/api/auth/me", token=made["token"]), 401, "unauthorized")
-    fine(await api("POST", "/api/auth/login", json_body=account))
-
-
-async def test_there_is_always_an_admin(api: Api) -> None:
-    admin = await api.user("admin")
-    others = [each for each in await everything(admin, "/api/admin/users") if each["role"] == "admin"]
-    for other in others:
-        if other["id"] != admin.user.id:
-            fine(await admin("PATCH", f"/api/admin/users/{other['id']}", json_body={"role": "user"}))
-    path = f"/api/admin/users/{admin.user.id}"
-    refused(await admin("PATCH", path, json_body={"role": "user"}), 409, "last_admin")
-    refused(await admin("PATCH", path, json_body={"disabled": True}), 409, "last_admin")
-    assert (await admin.get("/api/admin/stats"))["users"] > 0
-
-
-async def test_stats(api: Api) -> None:
-    admin, person = await api.user("admin"), await api.user()
-    before = await admin.get("/api/admin/stats")
-    async with worker(api, slots=3) as one:
-        await person.create(one.model)
-        await one.take()
-        stats = await admin.get("/api/admin/stats")
-    assert stats["tasks"].keys() == {"waiting", "processing", "completed", "failed", "cancelled"}
-    assert stats["tasks"]["processing"] == before["tasks"]["processing"] + 1
-    assert stats["sessions"]["ready"] >= 1 and stats["slots"]["all"] >= 3
-    assert stats["slots"]["free"] <= stats["slots"]["all"] - 1
-    assert stats["disk"].keys() == {"data", "videos", "backgrounds", "output"}
-    assert all(0 < space["free"] <= space["total"] for space in stats["disk"].values())

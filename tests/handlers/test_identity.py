@@ -48,7 +48,7 @@ async def test_p16_an_answer_from_before_a_sign_out_is_not_kept(kind: type[Any],
         await store.commit([Save(Revocation(jti, expires), 0)])
         identities.forget(jti)
     else:
-        await store.commit([Save(with_access(user, "user", disabled=True), 1)])
+        await store.commit([Save(with_access(user, "user", True, 1), 1)])
         identities.forget_user(user.id)
     store.let_go.set()
     await asyncio.gather(asking, return_exceptions=True)

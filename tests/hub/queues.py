@@ -31,7 +31,7 @@ def serve(queue: FairQueue, cost: Callable[[Task], float] = lambda task: COST) -
     _, user = found
     task = next(iter(queue.lines[user]))
     queue.discard(task)
-    queue.shares.began(user, cost(task))
+    queue.shares.began(user, cost(task) / task.weight)
     queue.enter(user)
     return task
 

@@ -91,6 +91,9 @@ def test_accounts(line: Line) -> None:
     assert line.ask(User, email="ann@example.org").role == "admin"
     assert "no user" in line.refused("user", "role", "carl@example.org", "admin")
     line.refused("user", "role", "ann@example.org", "king")
+    line.fine("user", "weight", "ann@example.org", "2")
+    assert line.ask(User, email="ann@example.org").weight == 2 and "admin weight 2" in line.fine("user", "list")
+    line.refused("user", "weight", "ann@example.org", "0")
 
 
 def test_a_new_password_ends_all_sessions(line: Line) -> None:

@@ -9,7 +9,7 @@ from hub.fairness import LITTLE_S
 from hub.session import Phase, WorkerSession
 from hub.task import Task
 
-from .queues import LITTLE, a_dispatcher, a_worker, having, pairs, small, with_tasks
+from .queues import LITTLE, a_dispatcher, a_worker, had, having, pairs, small, with_tasks
 from .world import START, a_hello, a_task, lines_run
 
 
@@ -305,6 +305,14 @@ def test_offers_that_come_to_nothing_do_not_wipe_out_what_was_had(passed: int) -
 
 
 # --- whose it is
+
+
+def test_what_is_charged_and_what_was_had_are_divided_by_the_weight() -> None:
+    dispatcher = with_tasks("task-1", weight=4)
+    assert pairs(dispatcher, a_worker()) == [("task-1", "w1")]
+    assert had(dispatcher.shares, a_task().owner) == pytest.approx(10 / 4)
+    dispatcher.ended("task-1", 100.0)
+    assert had(dispatcher.shares, a_task().owner) == pytest.approx(100 / 4)
 
 
 def test_a_matched_task_is_charged_and_one_put_back_is_not() -> None:

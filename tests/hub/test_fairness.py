@@ -47,6 +47,12 @@ def test_users_share_seconds_not_tasks() -> None:
     assert seconds["ann"] == pytest.approx(seconds["bob"], rel=0.1)
 
 
+def test_who_has_three_times_the_weight_gets_three_times_as_much() -> None:
+    queue = a_queue(*tasks("ann", 30), *tasks("bob", 90, weight=3))
+    owners = [task.owner for task in serve_all(queue)][:80]
+    assert (owners.count("ann"), owners.count("bob")) == (20, 60)
+
+
 def test_work_that_took_longer_than_expected_is_paid_for() -> None:
     queue = a_queue(*tasks("ann", 5), *tasks("bob", 5))
     assert serve(queue) is not None
@@ -252,6 +258,21 @@ def test_p18_positions_come_true_when_all_tasks_are_alike(users: dict[str, int],
     waiting = [task for line in queue.lines.values() for task in line]
     told = {task.id: queue.position(task, COST) for task in waiting}
     assert told == {task.id: at for at, task in enumerate(serve_all(queue))}
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(USERS, st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 4)), st.integers(0, 30))
+def test_p18_positions_come_about_true_when_weights_differ(
+    users: dict[str, int], weights: dict[str, int], served: int
+) -> None:
+    queue = a_queue(*(
+        task for owner, number in users.items() for task in tasks(owner, number, weight=weights.get(owner, 1))
+    ))
+    for _ in range(served):
+        serve(queue)
+    waiting = [task for line in queue.lines.values() for task in line]
+    told = {task.id: queue.position(task, COST) for task in waiting}
+    assert all(abs(told[task.id] - at) <= len(users) for at, task in enumerate(serve_all(queue)))
 
 
 def test_p18_positions_are_about_right_when_tasks_differ() -> None:

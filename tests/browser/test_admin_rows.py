@@ -242,6 +242,10 @@ async def test_users_are_promoted_and_shut_out(screens: Screens, hub: HubProcess
     await expect(someone.locator(".sign")).to_be_visible()
     await row.locator('[data-do="take_back"]').click()
     await expect(row.locator(".state")).to_have_text("User")
+    await row.locator('[data-do="weight"]').click()
+    await page.locator("#ask-text").fill("3")
+    await page.locator('dialog [value="yes"]').click()
+    await expect(row).to_contain_text("weight 3")
     screens.forget_complaints("401")
 
 

@@ -1,6 +1,7 @@
-// The users in an admin's hands: who there is, who is an admin, and who is shut out.
+// The users in an admin's hands: who there is, who is an admin, who is shut out, and whose work has more weight.
 
 import { ask } from "./ask.js";
+import { askText } from "./ask-text.js";
 import { More } from "./more.js";
 import { ProblemLine } from "./problem.js";
 import { arrange, listen, rowButtons } from "./rows.js";
@@ -37,26 +38,37 @@ export class AdminUsers {
     this.more.draw(more.users, users.length, stats.users);
   }
 
-  row({ email, name, role, disabled, created_at: created }) {
+  row({ email, name, role, disabled, weight, created_at: created }) {
     const { language } = this.app;
     const standing = disabled ? "disabled" : role;
     return html`
       <li class="card admin-row" data-user="${standing}">
         <div class="admin-words">
           <strong class="name">${email}</strong><span class="state">${language.t(`admin.user.${standing}`)}</span>
-          <span class="facts">${language.line(name, language.t("admin.registered", { time: language.moment(created) }))}</span>
+          <span class="facts">${language.line(
+            name, language.t("admin.registered", { time: language.moment(created) }),
+            weight > 1 && language.t("admin.has_weight", { n: weight }),
+          )}</span>
         </div>
-        ${rowButtons(language, [role === "admin" ? "demote" : "promote", disabled ? "take_back" : "shut_out"], email)}
+        ${rowButtons(language, [role === "admin" ? "demote" : "promote", disabled ? "take_back" : "shut_out", "weight"], email)}
       </li>`;
   }
 
   async act(id, move) {
     const { admin, language } = this.app;
-    const { email: name } = admin.users.find((each) => each.id === id);
+    const { email: name, weight } = admin.users.find((each) => each.id === id);
+    if (move === "weight") return this.weigh(id, name, weight);
     const look = move === "shut_out" ? "danger" : "primary";
     const sure = move === "take_back"
       || await ask(language, language.t(`admin.ask_${move}`, { name }), language.t(`admin.${move}`), { no: "admin.not_now", look });
     if (sure) await admin.changeUser(id, CHANGES[move]);
+  }
+
+  /** Let somebody have as many times the workers' time of others who wait as an admin writes. */
+  async weigh(id, name, weight) {
+    const { admin, language } = this.app;
+    const text = await askText(language, language.t("admin.ask_weight", { name }), String(weight), language.t("admin.save"));
+    if (text !== null) await admin.changeUser(id, { weight: Math.round(Number(text)) || 0 });
   }
 
   update() {

@@ -6,7 +6,7 @@ nothing leaves the task where it was. Never decides what an acceptance means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -49,6 +49,13 @@ class Offers:
         """Whether an offer that was made is still to be answered."""
         session = self.roster.sessions.get(offer.session)
         return session is not None and isinstance(offer.message, Offer) and offer.message.offer in session.offers
+
+    def take_back(self, offers: Iterable[Send], now: float) -> None:
+        """These were never sent: what was offered waits in its place again."""
+        for offer in offers:
+            session = self.roster.sessions.get(offer.session)
+            if session is not None and isinstance(offer.message, Offer):
+                self.end(session, offer.message.offer, now, refused=False)
 
     def take(self, session: WorkerSession, offer_id: str) -> Task | None:
         """The task of an offer that is accepted; None if the offer is over."""

@@ -82,7 +82,7 @@ class Runner:
         self.committing: list[Entry] = []
         self.durable: list[tuple[list[Entry], dict[Key, Outcome]]] = []  # the first of these, and what was refused
         self.unsaid = Unsaid()
-        self.offers: list[Send] = []  # made while the store did not answer, for when it does again
+        self.offers: list[Send] = []  # made while the store did not answer, and not sent
         self.elsewhere = Elsewhere(self)
         self.healthy = False
         self.stopping = self.ended = False
@@ -277,13 +277,14 @@ class Runner:
         return {}
 
     def answers(self, healthy: bool) -> None:
-        """The store answers, or not: then progress stays with the core, and offers wait, while they stand."""
+        """The store answers, or not: then progress stays with the core, and offers wait, to be made anew in the end."""
         if healthy and not self.healthy:
             log.info("database_is_back")
         self.healthy = self.core.work.pacing.storing = healthy
         if healthy and self.offers:
-            offers, self.offers = self.offers, []
-            self.decide([offer for offer in offers if self.core.offers.stands(offer)])
+            offers, self.offers, now = self.offers, [], self.clock.now()
+            self.core.offers.take_back(offers, now)
+            self.decide(self.core.dispatch(now))
 
     def conclude_all(self) -> None:
         """Conclude the batches whose commits have ended, in their order."""

@@ -189,6 +189,26 @@ async def test_p14_the_journal_does_not_grow_with_the_time_for_which_the_store_i
     caplog.clear()
 
 
+async def test_p12_what_was_offered_and_not_sent_is_offered_anew_when_the_store_is_back(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.runner.start()
+    transport = await stage.join()
+    stage.store.away = True
+    lost = stage.runner.decide([Save(OfferedModel("other", "", "", 1), 0)])
+    while stage.runner.healthy:
+        await asyncio.sleep(0)
+    first = decided(stage, "task-1")
+    urgent = decided(stage, "task-2", priority=9)
+    assert len(stage.runner.offers) == 1 and transport.kinds == ["Welcome"]
+    stage.store.away = False
+    async with asyncio.timeout(5):
+        await asyncio.gather(lost, first, urgent)
+        await stage.runner.decide([])
+    assert [message.task for message in transport.written if isinstance(message, Offer)] == ["task-2"]
+    caplog.clear()
+
+
 async def test_p12_who_waits_for_others_is_not_told_of_their_conflicts(stage: Stage) -> None:
     await stage.runner.start()
     await stage.join()

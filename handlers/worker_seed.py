@@ -53,7 +53,7 @@ class Job:
 class SeedService:
     """One interface service in the older dialect; a transport of the session that it makes for the service.
 
-    `heard_at` is when the service last gave a sign of life; `talks` is set once it has spoken of a task before its end.
+    `heard_at` is when the service last gave a sign of life.
     """
 
     def __init__(self, rooms: Rooms, interface: Interface) -> None:
@@ -66,7 +66,8 @@ class SeedService:
         self.heard_at = self.renewed_at = rooms.clock.now()
         self.number = 0
         self.handled = 0
-        self.closed = self.talks = False
+        self.closed = False
+        self.talks = interface.talks
 
     # --- presence -----------------------------------------------------------------------------------------------
 
@@ -250,7 +251,10 @@ class SeedService:
         """
         runner, lease = self.rooms.runner, job.record.id
         job.reported, job.reported_at, self.heard_at = True, self.rooms.clock.now(), self.rooms.clock.now()
-        self.talks |= callback.said in (Said.PENDING, Said.PROCESSING)
+        if not self.talks and callback.said in (Said.PENDING, Said.PROCESSING):
+            self.talks = True
+            record = replace(self.interface, talks=True, version=self.interface.version + 1)
+            runner.decide([Save(record, self.interface.version)])  # the registry notices; where it is lost, no harm
         match callback.said:
             case Said.PENDING:
                 self.say(Renew(lease=lease))

@@ -33,7 +33,7 @@ class Interface(Struct, frozen=True):
     `address` (scheme, host and port) and `path`, "seed" ones in the older dialect. `pending` services wait to be let
     in by an admin, `paused` ones get no new tasks, nor do `draining` ones, who are also asked to finish and leave.
     `models` and `slots` are for services that cannot say them; a model is its name, or its name, a colon and what
-    people call it.
+    people call it. A service in the older dialect that `talks` has spoken of a task before its end.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Interface(Struct, frozen=True):
     path: str = DEFAULT_PATH
     models: tuple[str, ...] = ()
     slots: int = 1
+    talks: bool = False
     version: int = 1
 
     @property

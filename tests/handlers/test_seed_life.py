@@ -127,6 +127,9 @@ async def test_a_task_of_which_a_living_service_says_nothing_is_tried_again(
     person, task, order = await ordered(api, service)
     if talks:
         fine(await service.call(order, "PENDING"))
+    await api.hub.runner.decide([])
+    record = await api.hub.rooms.store.get(Interface, service.name)
+    assert record is not None and record.talks == talks, "which outlives this hub"
     [job] = jobs(api, service).values()
     job.reported_at -= (1 if talks else QUIET) * api.hub.settings.stall_seconds - 60
     fine(await service.heartbeat())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 
 from . import messages, task as moves
+from .dispatcher import somebody_else
 from .effects import Delete, Effect, Publish, Save, Send, Verify
 from .errors import Conflict, Invalid, NotFound
 from .interface import Interface, OfferedModel
@@ -174,8 +175,8 @@ class Core:
         task = self.work.newest(task)
         if task.lease is None:
             raise IllegalMove("nobody works on this task", code=f"task_{task.state}")
-        worker, able = task.lease.worker, self.roster.able(task.model)
-        if any(other.worker != worker and other.takes(task.model, task.video.facts) for other in able):
+        worker = task.lease.worker
+        if somebody_else(task, (worker,), self.roster.able(task.model)):
             self.dispatcher.leave_out(task.id, worker, now + self.rules.stop_s)
         told = self.presence.call_off(task, "requeued", now)
         return told + self.work.release(task, moves.give_back(task, task.lease.id, now), now) + self.dispatch(now)

@@ -8,7 +8,7 @@ their models and the tasks that they may not have, not on how many tasks wait.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
 from itertools import islice, repeat
@@ -82,10 +82,9 @@ class Dispatcher:
 
     `cost` gives a task's expected seconds, `cap` is how many tasks of one owner run at once (0: any). `asleep` are
     the tasks that wait for their time, `charged` those that are offered or run: whose they are, at what price and with
-    what weight.
-    `left_out` says by task which workers are not offered it, `kept` until when (seconds) it is kept for some. `avoided`
-    says by task on which workers it failed, and until when others are preferred; `having` who had which model when
-    tasks were matched last.
+    what weight. `left_out` says by task which workers are not offered it, `kept` until when (seconds) it is kept for
+    some. `avoided` says by task on which workers it failed, and until when others are preferred; `having` who had which
+    model when tasks were matched last.
     """
 
     def __init__(self, cost: Callable[[Task], float], cap: int = 0) -> None:
@@ -161,11 +160,11 @@ class Dispatcher:
 
     def avoids(self, task: Task, session: WorkerSession, now: float) -> bool:
         """Whether a task is kept from a worker for another one."""
-        failed_on, until = self.avoided.get(task.id, (frozenset[str](), 0.0))
-        return now < until and session.worker in failed_on and any(
-            other.usable and other.worker not in failed_on and other.takes(task.model, task.video.facts)
-            for other in self.having.get(task.model, {}).values()
-        )
+        if task.id not in self.avoided:
+            return False
+        failed_on, until = self.avoided[task.id]
+        able = self.having.get(task.model, {}).values()
+        return now < until and session.worker in failed_on and somebody_else(task, failed_on, able)
 
     def forget(self, task: Task, seconds: float | None = None) -> None:
         """A task is over, after `seconds` of work, if that is known."""
@@ -298,3 +297,9 @@ class Dispatcher:
                 return False
             decision.kept.add(task.id)
         return True
+
+
+def somebody_else(task: Task, workers: Collection[str], sessions: Iterable[WorkerSession]) -> bool:
+    """Whether one of these sessions, of a worker that is none of `workers`, takes offers, and this task."""
+    facts = task.video.facts
+    return any(each.usable and each.worker not in workers and each.takes(task.model, facts) for each in sessions)

@@ -64,9 +64,9 @@ class Shares:
         done, expected = self.finish.get(user, 0.0), self.expected.get(user, 0.0)
         return self.later(done, expected) if expected else done
 
-    def start_tag(self, user: str) -> float:
-        """Where a user enters who asks now: not before those who ask already."""
-        return max(self.now, self.had(user))
+    def start_tag(self, had: float) -> float:
+        """Where a user at the tag `had` enters who asks now: not before those who ask already."""
+        return max(self.now, had)
 
     def next_number(self) -> int:
         """A number for a turn."""
@@ -224,7 +224,7 @@ class FairQueue:
             self.entered.pop(user, None)
             return
         had, known = self.shares.had(user), self.entered.get(user)
-        tag = max(self.shares.now, had)  # not before those who ask already
+        tag = self.shares.start_tag(had)
         if known is not None and had <= known[0] <= tag:
             return
         turn = self.entered[user] = (tag, self.shares.next_number())
@@ -256,7 +256,7 @@ class FairQueue:
 
     def turn(self, user: str) -> Turn:
         """A user's turn: its tag, and its number among equals; a guess for one at the cap, who has none."""
-        return self.entered.get(user) or (self.shares.start_tag(user), self.shares.count + 1)
+        return self.entered.get(user) or (self.shares.start_tag(self.shares.had(user)), self.shares.count + 1)
 
     def ahead(self, user: str, cost: float) -> Ahead:
         """What goes before the tasks of a user, if all take `cost` seconds; not all of many others are looked at."""

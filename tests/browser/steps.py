@@ -103,3 +103,12 @@ async def slow(page: Page, bytes_per_second: int) -> None:
 
 async def choose_model(page: Page, name: str) -> None:
     await page.locator(f'.models label:has([value="{name}"])').click()
+
+
+async def cancel_waiting(page: Page) -> None:
+    """Whoever is signed in here cancels all their waiting tasks, on the page or not."""
+    await page.evaluate("""async () => {
+        const headers = { Authorization: `Bearer ${JSON.parse(localStorage["vsh.session"]).token}` };
+        const { items } = await (await fetch("/api/tasks?state=waiting&limit=200", { headers })).json();
+        for (const { id } of items) await fetch(`/api/tasks/${id}/cancel`, { method: "POST", headers });
+    }""")

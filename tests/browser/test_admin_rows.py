@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
 from tests.browser.steps import (
-    choose_color, choose_model, errand, order, register, sign_in, upload, worker_process,
+    cancel_waiting, choose_color, choose_model, errand, order, register, sign_in, upload, worker_process,
 )
 
 pytestmark = pytest.mark.browser
@@ -26,11 +26,6 @@ ORDER_MORE = """async () => {  // 54 tasks like the one that there is
   const { items: [{ model, video }] } = await (await fetch('/api/tasks', { headers })).json();
   const body = JSON.stringify({ video_id: video.id, model });
   for (let more = 0; more < 54; more += 1) await fetch('/api/tasks', { method: 'POST', headers, body });
-}"""
-CANCEL_ALL = """async () => {
-  const headers = { Authorization: `Bearer ${JSON.parse(localStorage['vsh.session']).token}` };
-  const { items } = await (await fetch('/api/tasks?state=waiting&limit=200', { headers })).json();
-  for (const { id } of items) await fetch(`/api/tasks/${id}/cancel`, { method: 'POST', headers });
 }"""
 
 
@@ -195,7 +190,7 @@ async def test_a_long_list_says_so_and_shows_more(screens: Screens, hub: HubProc
     await expect(section.locator(".admin-row")).to_have_count(55)
     await expect(section.locator(".admin-more")).to_be_hidden()
     await expect(section.locator(".admin-row button").nth(50)).to_be_focused()
-    await someone.evaluate(CANCEL_ALL)
+    await cancel_waiting(someone)
     await page.locator('[data-key="local"] [data-do="resume"]').click()
 
 

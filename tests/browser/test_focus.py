@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
-from tests.browser.steps import choose_color, choose_model, order, register, step, upload, worker_process
+from tests.browser.steps import choose_color, choose_model, order, register, slow, step, upload, worker_process
 
 pytestmark = pytest.mark.browser
 
@@ -21,25 +21,22 @@ async def press(button: Locator) -> None:
     await button.press("Enter")
 
 
-async def slow_down(page: Page) -> None:
-    """From now on an upload takes a while."""
-    tools = await page.context.new_cdp_session(page)
-    await tools.send("Network.enable")
-    await tools.send("Network.emulateNetworkConditions", {
-        "offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 20_000,
-    })
+async def with_a_gated_task(screens: Screens) -> Page:
+    """The page of somebody new whose first task is for a worker that waits at its gate."""
+    page = await screens.open()
+    await register(page)
+    await upload(page, "video", VIDEO)
+    await choose_color(page)
+    await choose_model(page, "gated")
+    await order(page)
+    return page
 
 
 async def test_it_stays_with_the_task(screens: Screens, hub: HubProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     async with worker_process(hub, "gated-focus", "gated_worker", GATE=str(gate)):
-        page = await screens.open()
-        await register(page)
-        await upload(page, "video", VIDEO)
-        await choose_color(page)
-        await choose_model(page, "gated")
-        await order(page)
+        page = await with_a_gated_task(screens)
         await expect(page.locator(".task")).to_have_attribute("data-state", "processing")
         await page.locator('[data-part="create"]').press("Enter")
         await expect(page.locator(".task")).to_have_count(2)
@@ -66,12 +63,7 @@ async def test_it_stays_with_the_task_that_ends_while_a_question_is_open(
     gate = tmp_path / "gate"
     gate.touch()
     async with worker_process(hub, "gated-question", "gated_worker", GATE=str(gate)):
-        page = await screens.open()
-        await register(page)
-        await upload(page, "video", VIDEO)
-        await choose_color(page)
-        await choose_model(page, "gated")
-        await order(page)
+        page = await with_a_gated_task(screens)
         task = page.locator(".task")
         await expect(task).to_have_attribute("data-state", "processing")
         await press(task.locator('[data-part="cancel"]'))
@@ -85,7 +77,7 @@ async def test_it_stays_with_the_task_that_ends_while_a_question_is_open(
 async def test_it_stays_with_the_file(screens: Screens) -> None:
     page = await screens.open()
     await register(page)
-    await slow_down(page)
+    await slow(page, 20_000)
     video = step(page, "video")
     await page.locator("#video-file").focus()
     await page.set_input_files("#video-file", VIDEO)
@@ -98,7 +90,7 @@ async def test_it_stays_with_the_file(screens: Screens) -> None:
 async def test_a_file_that_comes_while_another_is_on_its_way_is_answered(screens: Screens) -> None:
     page = await screens.open()
     await register(page)
-    await slow_down(page)
+    await slow(page, 20_000)
     video = step(page, "video")
     await page.set_input_files("#video-file", VIDEO)
     await expect(video.locator(".sending")).to_be_visible()

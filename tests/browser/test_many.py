@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import MEDIA, HubProcess, Screens
-from tests.browser.steps import register, upload, worker_process
+from tests.browser.steps import cancel_waiting, register, upload, worker_process
 
 pytestmark = pytest.mark.browser
 
@@ -23,11 +23,6 @@ ORDER = """async ([model, count]) => {
         const answer = await fetch("/api/tasks", { method: "POST", headers, body });
         if (!answer.ok) throw new Error(await answer.text());
     }
-}"""
-CANCEL = """async () => {
-    const headers = { Authorization: `Bearer ${JSON.parse(localStorage["vsh.session"]).token}` };
-    const { items } = await (await fetch("/api/tasks?state=waiting&limit=200", { headers })).json();
-    for (const { id } of items) await fetch(`/api/tasks/${id}/cancel`, { method: "POST", headers });
 }"""
 
 
@@ -53,7 +48,7 @@ async def test_all_open_tasks_and_what_was_shown(screens: Screens, hub: HubProce
         await expect(running).to_have_count(1)
         await expect(page).to_have_title(re.compile(r"^\d+% · "))
 
-        await page.evaluate(CANCEL)
+        await cancel_waiting(page)
         gate.unlink()
         await expect(page.locator('.task[data-state="completed"]')).to_have_count(1)
     await page.reload()

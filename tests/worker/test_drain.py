@@ -35,6 +35,17 @@ async def open_gate(gate: Path) -> None:
     await in_thread(lambda: gate.write_text("go\n"))
 
 
+async def finishes_what_runs_and_leaves(hub: FakeHub, lease: str, gate: Path) -> None:
+    """A worker that drains takes nothing new, delivers what it has, and goes when that is acknowledged."""
+    offer = await hub.offer("copy")
+    assert (await hub.expect(Decline, offer=offer.offer)).reason == "about to stop"
+    await open_gate(gate)
+    await hub.expect(Result, lease=lease)
+    assert not [message for message in hub.said if isinstance(message, Bye)]
+    await hub.send(ResultAck(lease=lease))
+    await hub.expect(Bye)
+
+
 async def test_a_worker_that_drains_finishes_what_runs_and_takes_nothing_new(hub: FakeHub, gate: Path) -> None:
     """The task of a draining worker lives on."""
     async with serving(hub, slots=2) as worker:
@@ -42,13 +53,7 @@ async def test_a_worker_that_drains_finishes_what_runs_and_takes_nothing_new(hub
         await hub.expect(Progress, phase="segment")
         worker.drain()
         await hub.expect(Drain)
-        offer = await hub.offer("copy")
-        assert (await hub.expect(Decline, offer=offer.offer)).reason == "about to stop"
-        await open_gate(gate)
-        await hub.expect(Result, lease=lease)
-        assert not [message for message in hub.said if isinstance(message, Bye)]
-        await hub.send(ResultAck(lease=lease))
-        await hub.expect(Bye)
+        await finishes_what_runs_and_leaves(hub, lease, gate)
     assert len(hub.uploads) == 1
 
 
@@ -67,13 +72,7 @@ async def test_a_worker_that_the_hub_asks_to_leave_finishes_what_runs_and_leaves
     await hub.expect(Progress, phase="segment")
     await hub.send(Drain(reason="an admin asks it to finish and leave"))
     await hub.expect(Drain)
-    offer = await hub.offer("copy")
-    assert (await hub.expect(Decline, offer=offer.offer)).reason == "about to stop"
-    await open_gate(gate)
-    await hub.expect(Result, lease=lease)
-    assert not [message for message in hub.said if isinstance(message, Bye)]
-    await hub.send(ResultAck(lease=lease))
-    await hub.expect(Bye)
+    await finishes_what_runs_and_leaves(hub, lease, gate)
     await asyncio.wait_for(service, 20)
 
 
